@@ -1,0 +1,138 @@
+#include "affinity/memory.hh"
+
+#include "lab/base/error.hh"
+#include "lab/base/file.hh"
+#include "lab/base/mapping.hh"
+#include "lab/base/text.hh"
+
+#include <algorithm>
+#include <cstdint>
+#include <numaif.h>
+
+namespace schedlab::affinity {
+
+namespace {
+
+using Mask = std::vector<unsigned long>;
+
+constexpr unsigned word_bits = 8 * sizeof(unsigned long);
+constexpr std::size_t first_words = 1024 / word_bits;  // what x86-64 is built for
+constexpr std::size_t last_words = 1u << 12;
+
+// The kernel reads one bit less than it is told.
+unsigned long max_node(const Mask& mask) {
+  return mask.size() * word_bits + 1;
+}
+
+[[noreturn]] void fail(std::string_view call, std::string_view subject) {
+  if (errno == EPERM || errno == ENOSYS)
+    throw Unsupported(
+        std::string(call) + ": " + errno_text(errno) +
+        "; memory cannot be placed here (a container needs CAP_SYS_NICE, the kernel " +
+        "CONFIG_NUMA)");
+  throw_errno(errno, call, subject);
+}
+
+std::string list_of(std::span<const unsigned> nodes) {
+  CpuSet set;
+  for (const unsigned node : nodes)
+    set.add(node);
+  return set.list();
+}
+
+void require_allowed(std::span<const unsigned> nodes) {
+  const auto allowed = allowed_nodes();
+  for (const unsigned node : nodes)
+    if (std::find(allowed.begin(), allowed.end(), node) == allowed.end())
+      throw BadInput("node " + std::to_string(node) +
+                     ": no such node, or not allowed; this process may allocate on node " +
+                     list_of(allowed));
+}
+
+Mask mask_of(std::span<const unsigned> nodes) {
+  Mask mask(first_words);
+  for (const unsigned node : nodes) {
+    mask.resize(std::max<std::size_t>(mask.size(), node / word_bits + 1));
+    mask[node / word_bits] |= 1ul << (node % word_bits);
+  }
+  return mask;
+}
+
+int mode_of(Policy policy) {
+  switch (policy) {
+  case Policy::bind:
+    return MPOL_BIND;
+  case Policy::preferred:
+    return MPOL_PREFERRED;
+  case Policy::interleave:
+    return MPOL_INTERLEAVE;
+  case Policy::first_touch:
+    break;
+  }
+  return MPOL_LOCAL;  // not MPOL_DEFAULT, which would follow a policy of the thread
+}
+
+}  // namespace
+
+void set_memory_policy(std::span<std::byte> area, Policy policy, std::span<const unsigned> nodes) {
+  const bool local = policy == Policy::first_touch;
+  if (!local && nodes.empty())
+    throw BadInput("a memory policy needs a node; this process may allocate on node " +
+                   list_of(allowed_nodes()));
+  if (!local)
+    require_allowed(nodes);
+  const Mask mask = mask_of(local ? std::span<const unsigned>{} : nodes);
+  // MPOL_LOCAL takes no mask at all.
+  if (::mbind(area.data(), area.size(), mode_of(policy), local ? nullptr : mask.data(),
+              local ? 0 : max_node(mask), 0) < 0)
+    fail("mbind", std::to_string(area.size()) + " bytes, node " + list_of(nodes));
+}
+
+NodeScope::NodeScope(unsigned node_os) {
+  require_allowed({&node_os, 1});
+  before_mask_.resize(first_words);
+  while (::get_mempolicy(&before_mode_, before_mask_.data(), max_node(before_mask_) - 1, nullptr,
+                         0) < 0) {
+    if (errno != EINVAL || before_mask_.size() >= last_words)
+      fail("get_mempolicy", {});
+    before_mask_.resize(2 * before_mask_.size());
+  }
+  const Mask mask = mask_of({&node_os, 1});
+  if (::set_mempolicy(MPOL_BIND, mask.data(), max_node(mask)) < 0)
+    fail("set_mempolicy", "node " + std::to_string(node_os));
+}
+
+NodeScope::~NodeScope() {
+  const bool has_nodes =
+      std::any_of(before_mask_.begin(), before_mask_.end(), [](auto word) { return word != 0; });
+  ::set_mempolicy(before_mode_, has_nodes ? before_mask_.data() : nullptr,
+                  has_nodes ? max_node(before_mask_) : 0);
+}
+
+std::vector<int> nodes_of(std::span<const std::byte> area) {
+  if (area.empty())
+    return {};
+  const auto begin = reinterpret_cast<std::uintptr_t>(area.data()) & ~(page_size() - 1);
+  const auto end = reinterpret_cast<std::uintptr_t>(area.data()) + area.size();
+  std::vector<void*> pages;
+  for (auto page = begin; page < end; page += page_size())
+    pages.push_back(reinterpret_cast<void*>(page));
+  std::vector<int> nodes(pages.size());
+  // Without target nodes it moves nothing and only reports.
+  if (::move_pages(0, pages.size(), pages.data(), nullptr, nodes.data(), 0) < 0)
+    fail("move_pages", std::to_string(area.size()) + " bytes");
+  return nodes;
+}
+
+std::vector<unsigned> allowed_nodes() {
+  constexpr std::string_view key = "Mems_allowed_list:";
+  const std::string status = read_text("/proc/self/status").value_or("");
+  for (const auto line : split(status, '\n'))
+    if (line.starts_with(key))
+      return CpuSet::from_list(line.substr(key.size())).cpus();
+  // A kernel without cpusets: every node.
+  const auto online = read_text("/sys/devices/system/node/online");
+  return CpuSet::from_list(online.value_or("0")).cpus();
+}
+
+}  // namespace schedlab::affinity

@@ -1,0 +1,170 @@
+#include "lab/apparatus/ring.hh"
+
+#include "lab/apparatus/loop.hh"
+#include "lab/base/keep.hh"
+#include "lab/base/mapping.hh"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace schedlab::apparatus {
+
+namespace {
+
+using harness::Sample;
+
+// Laps that refill the caches with the ring's own lines before the clock starts.
+constexpr std::uint64_t settling = 2;
+constexpr std::uint64_t touch_all = 0;  // "rounds" of the call that gives every page its frame
+
+void give(const Pipe& pipe) noexcept {
+  const char token = 't';
+  static_cast<void>(!::write(pipe.write.get(), &token, 1));
+}
+
+void take(const Pipe& pipe) noexcept {
+  char token;
+  static_cast<void>(!::read(pipe.read.get(), &token, 1));
+}
+
+Mapping make_area(const RingOptions& options) {
+  const std::size_t size = std::max<std::size_t>(options.size, page_size());
+  return options.shared_pages ? Mapping::shared_memory(size) : Mapping::private_memory(size);
+}
+
+class Ring : public harness::Subject {
+public:
+  explicit Ring(const RingOptions& options)
+      : options_(options), pipes_(make_pipes(options.count)), areas_(make_areas(options)),
+        team_(options.tasks, std::vector<std::optional<unsigned>>(options.count - 1, options.cpu),
+              options.usable,
+              [this](unsigned member, std::uint64_t laps) { play(member + 1, laps); }) {
+    stand_on(options_.cpu, options_.usable);
+    touch(0);
+    team_.start(touch_all);
+    team_.finish();
+  }
+
+  Sample sample(std::uint64_t operations) override {
+    stand_on(options_.cpu, options_.usable);
+    const TaskScope scope(options_.tasks);
+    team_.start(settling + operations);
+    const auto window_begin = clock::begin();
+    witness_.begin();
+    lead(settling);
+    const auto begin = clock::begin();
+    lead(operations);
+    const auto end = clock::end();
+    std::vector<TaskRecord> records = {witness_.end()};
+    const auto window_end = clock::end();
+    const auto members = team_.finish();
+    records.insert(records.end(), members.begin(), members.end());
+
+    Sample sample;
+    sample.operations = operations;
+    sample.elapsed_ns = clock::ns(begin, end);
+    const std::vector<std::optional<unsigned>> places(options_.count, options_.cpu);
+    sample.proof = prove(records, places, clock::ns(window_begin, window_end), true);
+    sample.proof.expected_switches = options_.count * (settling + operations);
+    sample.values[options_.metric] =
+        sample.elapsed_ns / static_cast<double>(operations * options_.count);
+    return sample;
+  }
+
+private:
+  static std::vector<Pipe> make_pipes(unsigned count) {
+    std::vector<Pipe> pipes;
+    for (unsigned i = 0; i < count; ++i)
+      pipes.push_back(make_pipe());
+    return pipes;
+  }
+
+  static std::vector<Mapping> make_areas(const RingOptions& options) {
+    std::vector<Mapping> areas;
+    for (unsigned i = 0; i < (options.shared_pages ? 1 : options.count); ++i)
+      areas.push_back(make_area(options));
+    return areas;
+  }
+
+  [[nodiscard]] std::byte* area(unsigned task) const noexcept {
+    return areas_[task % areas_.size()].data();
+  }
+
+  void touch(unsigned task) noexcept {
+    keep(walk(area(task), options_.size, page_size(), Access::write));
+  }
+
+  void work(unsigned task) noexcept {
+    keep(walk(area(task), options_.size, options_.stride, options_.access));
+  }
+
+  // Task 0 sends the token off and works when it comes back.
+  void lead(std::uint64_t laps) noexcept {
+    for (std::uint64_t i = 0; i < laps; ++i) {
+      give(pipes_[1]);
+      take(pipes_[0]);
+      work(0);
+    }
+  }
+
+  void play(unsigned task, std::uint64_t laps) noexcept {
+    if (laps == touch_all)
+      touch(task);
+    const Pipe& next = pipes_[(task + 1) % options_.count];
+    for (std::uint64_t i = 0; i < laps; ++i) {
+      take(pipes_[task]);
+      work(task);
+      give(next);
+    }
+  }
+
+  RingOptions options_;
+  std::vector<Pipe> pipes_;  // by reader
+  std::vector<Mapping> areas_;
+  Witness witness_;
+  Team team_;
+};
+
+}  // namespace
+
+std::uint64_t walk(std::byte* area, std::uint64_t size, std::uint64_t stride,
+                   Access access) noexcept {
+  std::uint64_t sum = 0;
+  if (access == Access::read) {
+    for (std::uint64_t at = 0; at < size; at += stride)
+      sum += *reinterpret_cast<const volatile std::uint64_t*>(area + at);
+    return sum;
+  }
+  for (std::uint64_t at = 0; at < size; at += stride) {
+    auto& word = *reinterpret_cast<volatile std::uint64_t*>(area + at);
+    sum += word;
+    word = sum;
+  }
+  return sum;
+}
+
+std::unique_ptr<harness::Subject> make_ring(const RingOptions& options) {
+  return std::make_unique<Ring>(options);
+}
+
+std::unique_ptr<harness::Subject> make_lone_walker(const RingOptions& options) {
+  struct Alone {
+    RingOptions options;
+    Pipe pipe = make_pipe();
+    Mapping area = make_area(options);
+  };
+  auto alone = std::make_shared<Alone>(Alone{.options = options});
+  keep(walk(alone->area.data(), options.size, page_size(), Access::write));
+  return make_loop({options.cpu, options.usable, options.metric},
+                   [alone](std::uint64_t hops) noexcept {
+                     for (std::uint64_t i = 0; i < hops; ++i) {
+                       give(alone->pipe);
+                       take(alone->pipe);
+                       keep(walk(alone->area.data(), alone->options.size, alone->options.stride,
+                                 alone->options.access));
+                     }
+                   });
+}
+
+}  // namespace schedlab::apparatus

@@ -1,0 +1,80 @@
+#include "lab/apparatus/witness.hh"
+
+#include "lab/base/clock.hh"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <array>
+#include <charconv>
+#include <set>
+
+namespace schedlab::apparatus {
+
+namespace {
+
+// The second of the three numbers of schedstat.
+std::int64_t waited_ns(const Fd& schedstat) noexcept {
+  std::array<char, 96> text;
+  const auto got = ::pread(schedstat.get(), text.data(), text.size(), 0);
+  const char* end = text.data() + (got > 0 ? got : 0);
+  std::uint64_t on_cpu = 0;
+  const auto first = std::from_chars(text.data(), end, on_cpu);
+  std::int64_t waited = -1;
+  if (first.ec == std::errc{} && first.ptr != end)
+    std::from_chars(first.ptr + 1, end, waited);
+  return waited;
+}
+
+}  // namespace
+
+Witness::Witness() : schedstat_(::open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)) {}
+
+void Witness::read(TaskRecord& record) const noexcept {
+  rusage usage;
+  ::getrusage(RUSAGE_THREAD, &usage);
+  record.voluntary = static_cast<std::uint64_t>(usage.ru_nvcsw);
+  record.involuntary = static_cast<std::uint64_t>(usage.ru_nivcsw);
+  record.waited_ns = waited_ns(schedstat_);
+  record.cpu_ns = clock::thread_cpu_ns();
+  record.cpu_after = static_cast<unsigned>(::sched_getcpu());
+}
+
+void Witness::begin() noexcept {
+  read(start_);
+}
+
+TaskRecord Witness::end() noexcept {
+  TaskRecord now;
+  read(now);
+  now.voluntary -= start_.voluntary;
+  now.involuntary -= start_.involuntary;
+  now.cpu_ns -= start_.cpu_ns;
+  now.waited_ns = start_.waited_ns < 0 ? -1 : now.waited_ns - start_.waited_ns;
+  now.cpu_before = start_.cpu_after;
+  return now;
+}
+
+harness::Proof prove(std::span<const TaskRecord> tasks,
+                     std::span<const std::optional<unsigned>> places, double wall_ns, bool busy) {
+  harness::Proof proof;
+  proof.wall_ns = wall_ns;
+  double on_cpu_ns = 0;
+  std::set<unsigned> seen;
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    const TaskRecord& task = tasks[i];
+    proof.counted_switches += task.switches();
+    proof.waited_ns += static_cast<double>(task.waited_ns > 0 ? task.waited_ns : 0);
+    on_cpu_ns += static_cast<double>(task.cpu_ns);
+    seen.insert({task.cpu_before, task.cpu_after});
+    if (places[i] && (task.cpu_before != *places[i] || task.cpu_after != *places[i]))
+      proof.on_cpu = false;
+  }
+  proof.cpus.assign(seen.begin(), seen.end());
+  if (busy)
+    proof.foreign_ns = wall_ns - on_cpu_ns;
+  return proof;
+}
+
+}  // namespace schedlab::apparatus

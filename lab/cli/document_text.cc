@@ -1,0 +1,44 @@
+#include "lab/cli/document_text.hh"
+
+#include "lab/base/text.hh"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace schedlab::cli {
+
+namespace {
+
+std::string env_text(const harness::Document& document, const char* pointer) {
+  const auto& env = document.env.get();
+  const nlohmann::ordered_json::json_pointer at(pointer);
+  if (!env.contains(at))
+    return "";
+  const auto& value = env.at(at);
+  return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
+}
+
+}  // namespace
+
+std::string document_head(const harness::Document& document, const harness::TextOptions& options) {
+  const auto& run = document.run;
+  std::vector<std::string> machine;
+  for (const char* pointer :
+       {"/cpu/model_name", "/topology/shape", "/virt/hypervisor", "/kernel/release"})
+    if (std::string part = env_text(document, pointer); !part.empty())
+      machine.push_back(part);
+  std::string text =
+      fmt::format("{} {}, {}, {} process{}, seed {}, {}{}", document.tool.name,
+                  document.tool.version, run.preset, run.processes, run.processes == 1 ? "" : "es",
+                  run.seed, run.started, run.label.empty() ? "" : ", " + run.label);
+  if (!machine.empty())
+    text += "; " + join(machine, ", ");
+  std::string out;
+  for (const auto& line : wrap(text, options.width))
+    out += line + "\n";
+  if (!document.complete)
+    out += "This run was not finished; what follows is what it had measured.\n";
+  return out;
+}
+
+}  // namespace schedlab::cli

@@ -1,0 +1,165 @@
+#include "affinity/topology.hh"
+#include "lab/base/clock.hh"
+#include "lab/base/error.hh"
+#include "lab/base/file.hh"
+#include "lab/cli/commands.hh"
+#include "lab/cli/document_text.hh"
+#include "lab/cli/output.hh"
+#include "lab/cli/progress.hh"
+#include "lab/cli/run_document.hh"
+#include "lab/cli/selection.hh"
+#include "lab/harness/document_json.hh"
+#include "lab/harness/lab_text.hh"
+#include "lab/harness/plan.hh"
+#include "lab/harness/runner.hh"
+#include "lab/harness/table.hh"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace schedlab::cli {
+
+namespace {
+
+using harness::Document;
+using harness::Lab;
+
+std::uint64_t draw_seed() {
+  std::uint64_t seed = 0;
+  check(::getrandom(&seed, sizeof seed, 0), "getrandom");
+  return seed & ((std::uint64_t{1} << 53) - 1);
+}
+
+harness::RunOptions run_options(const Options& options) {
+  return {.preset = options.preset,
+          .processes = options.processes,
+          .seed = options.seed ? *options.seed : draw_seed(),
+          .placement = options.placement,
+          .driver = options.driver,
+          .values = options.values};
+}
+
+double planned_seconds(const std::vector<const Lab*>& labs, const harness::RunOptions& options) {
+  double seconds = 0;
+  for (const auto* lab : labs)
+    seconds += harness::budget_of(*lab, options.preset);
+  return seconds;
+}
+
+// --plan: what would run, and for how long.
+std::string plan_text(const std::vector<const Lab*>& labs, const affinity::Topology& topology,
+                      const harness::RunOptions& options) {
+  using Align = harness::Table::Align;
+  harness::Table table({{"lab", Align::left},
+                        {"series", Align::right},
+                        {"rounds", Align::right},
+                        {"processes", Align::right},
+                        {"seconds", Align::right},
+                        {"", Align::left}});
+  for (const auto* lab : labs) {
+    const auto outcome = harness::plan_lab(*lab, topology, settings_for(*lab, options));
+    const auto runnable = outcome.plan->runnable();
+    const bool skipped = !outcome.unsupported.empty() || runnable == 0;
+    table.add({std::string(lab->name), std::to_string(runnable),
+               std::to_string(harness::rounds_of(options.preset)),
+               std::to_string(processes_of(options)),
+               skipped ? "0" : fmt::format("{:g}", budget_of(*lab, options.preset)),
+               skipped ? "skipped: " + outcome.unsupported : ""});
+  }
+  return table.text(0) + fmt::format("{} labs, about {:.0f} s, seed {}\n", labs.size(),
+                                     planned_seconds(labs, options), options.seed);
+}
+
+// Keeps the result file up to date while labs end one by one.
+class ResultFile {
+public:
+  explicit ResultFile(const Options& options)
+      : wanted_(!options.json || !options.output.empty()),
+        path_(options.output.empty() ? default_file_name(options.redact) : options.output) {}
+
+  // What is no regular file cannot be rewritten, and gets the whole document at the end.
+  void save(const Document& document, bool last) const {
+    if (wanted_ && (last || is_replaceable(path_)))
+      write_output(path_, to_json(document));
+  }
+  [[nodiscard]] bool wanted() const noexcept { return wanted_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+private:
+  bool wanted_;
+  std::string path_;
+};
+
+int status_of(const Document& document, const Options& options, int interrupted) {
+  if (interrupted)
+    return status_interrupted;
+  const auto any = [&](harness::Status status) {
+    return std::ranges::find(document.labs, status, &harness::LabResult::status) !=
+           document.labs.end();
+  };
+  if (any(harness::Status::failed))
+    return status_failure;
+  if (options.strict && any(harness::Status::invalid))
+    return status_invalid;
+  const bool all_skipped = std::ranges::all_of(
+      document.labs, [](const auto& lab) { return lab.status == harness::Status::skipped; });
+  return all_skipped ? status_nothing_ran : status_done;
+}
+
+void run_all(const std::vector<const Lab*>& labs, harness::Runner& runner, const Options& options,
+             const ResultFile& file, ProgressLine& progress, Document& document) {
+  const harness::TextOptions text{.width = output_width(),
+                                  .colour = use_colour(options.colour, STDOUT_FILENO)};
+  if (progress.live())
+    runner.on_progress([&](const harness::ProgressView& view) { progress.update(view); });
+  for (std::size_t i = 0; i < labs.size() && !runner.interrupted(); ++i) {
+    progress.begin_lab(*labs[i], i + 1, labs.size());
+    document.labs.push_back(runner.run(*labs[i]));
+    progress.end_lab(document.labs.back());
+    file.save(document, false);
+    if (!options.json)
+      print("\n" + lab_text(document.labs.back(), document.run.predictions, text));
+  }
+}
+
+}  // namespace
+
+int run_labs(const Options& options) {
+  const auto labs = select_labs(options.names);
+  const auto topology = affinity::Topology::machine();
+  const auto run = run_options(options);
+  for (const auto* lab : labs)
+    plan_lab(*lab, topology, settings_for(*lab, run));  // refuses a bad --place before all else
+  if (options.plan) {
+    print(plan_text(labs, topology, run));
+    return status_done;
+  }
+  const ResultFile file(options);
+  const auto calibration = clock::select();
+  Document document = begin_document(options, run, topology, calibration);
+  file.save(document, false);  // a path that cannot be written is found now, not at the end
+  const harness::TextOptions text{.width = output_width(), .colour = false};
+  if (!options.json)
+    print(document_head(document, text));
+
+  int interrupted = 0;
+  {
+    harness::Runner runner(topology, run, calibration);
+    ProgressLine progress(options.progress && !options.json, planned_seconds(labs, run));
+    run_all(labs, runner, options, file, progress, document);
+    interrupted = runner.interrupted();
+  }
+  document.complete = !interrupted;
+  end_document(document);
+  file.save(document, true);
+  if (options.json)
+    print(to_json(document));
+  if (file.wanted())
+    say((interrupted ? "interrupted; what was finished is in " : "result: ") + file.path() + "\n");
+  return status_of(document, options, interrupted);
+}
+
+}  // namespace schedlab::cli

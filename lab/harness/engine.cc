@@ -1,0 +1,224 @@
+#include "lab/harness/engine.hh"
+
+#include "lab/base/clock.hh"
+#include "lab/base/error.hh"
+#include "lab/base/keep.hh"
+#include "lab/base/random.hh"
+#include "lab/harness/steal.hh"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+
+namespace schedlab::harness {
+
+namespace {
+
+constexpr double shortest_sample_ns = 200'000;
+constexpr double longest_sample_ns = 20'000'000;
+constexpr double warm_up_share = 0.5;     // of a sample
+constexpr double most_operations = 1e12;  // of a subject whose clock stands still
+
+// A series of the group in work.
+struct Running {
+  std::size_t index;  // in the plan
+  const SeriesPlan* plan;
+  std::unique_ptr<Subject> subject;
+  RawSeries* raw;
+};
+
+double seconds_since(std::int64_t start_ns) {
+  return static_cast<double>(clock::now_ns() - start_ns) * 1e-9;
+}
+
+// The median of many begin-end pairs with nothing between them.
+double clock_pair_ns() {
+  std::array<double, 101> spans;
+  for (auto& span : spans) {
+    const auto begin = clock::begin();
+    span = clock::ns(begin, clock::end());
+  }
+  std::ranges::nth_element(spans, spans.begin() + spans.size() / 2);
+  return spans[spans.size() / 2];
+}
+
+std::uint64_t address(const void* object) {
+  return reinterpret_cast<std::uintptr_t>(object);
+}
+
+Layout own_layout() {
+  const int on_stack = 0;
+  const auto on_heap = std::make_unique<int>(0);
+  Layout layout;
+  layout.text = reinterpret_cast<std::uintptr_t>(&measure);
+  layout.heap = address(on_heap.get());
+  layout.stack = address(&on_stack);
+  return layout;
+}
+
+// Finds the count of operations that takes `target_ns`: grows until a sample is long enough to
+// extrapolate from, then asks for a second reading that agrees with the first.
+std::uint64_t calibrate(Subject& subject, double target_ns) {
+  std::uint64_t operations = 1;
+  for (int attempt = 0; attempt < 24; ++attempt) {
+    const double took = std::max(subject.sample(operations).elapsed_ns, 1.0);
+    const double wanted = static_cast<double>(operations) * target_ns / took;
+    const bool close = took > 0.7 * target_ns && took < 1.4 * target_ns;
+    if (close || (operations == 1 && took > target_ns))
+      return operations;
+    const double limit = std::min(static_cast<double>(operations) * 20, most_operations);
+    operations = static_cast<std::uint64_t>(std::max(1.0, std::round(std::min(wanted, limit))));
+  }
+  return operations;
+}
+
+class Engine {
+public:
+  Engine(const Plan& plan, const Request& request, Progress* progress)
+      : plan_(plan), request_(request), progress_(progress), random_(request.seed),
+        rounds_(rounds_of(plan.preset())) {}
+
+  Reply run() {
+    start_ns_ = clock::now_ns();
+    reply_.rounds_planned = rounds_;
+    reply_.clock_pair_ns = clock_pair_ns();
+    reply_.layout = own_layout();
+    for (const auto& series : plan_.series())
+      reply_.series.push_back({.name = series.name, .operations = 0, .samples = {}, .failure = {}});
+    target_ns_ = sample_target_ns();
+    std::size_t done = 0;
+    for (const auto& group : groups()) {
+      done += group.size();
+      run_group(group, static_cast<double>(done) / static_cast<double>(plan_.runnable()));
+    }
+    return std::move(reply_);
+  }
+
+private:
+  // How long one sample may take if all series are to have all their rounds in the budget.
+  [[nodiscard]] double sample_target_ns() const {
+    const bool calibrates = request_.operations.empty();
+    const double turns = rounds_ + warm_up_share + (calibrates ? 1.6 : 0.0);
+    const double share = 0.7 * request_.budget_s * 1e9 /
+                         (turns * static_cast<double>(std::max<std::size_t>(plan_.runnable(), 1)));
+    return std::clamp(share, shortest_sample_ns, longest_sample_ns);
+  }
+
+  // The indexes of runnable series, group by group; the groups in random order.
+  std::vector<std::vector<std::size_t>> groups() {
+    std::vector<std::string> names;
+    std::vector<std::vector<std::size_t>> members;
+    for (std::size_t i = 0; i < plan_.series().size(); ++i) {
+      const auto& series = plan_.series()[i];
+      if (!series.skip.empty())
+        continue;
+      const auto found = std::ranges::find(names, series.group);
+      if (found == names.end()) {
+        names.push_back(series.group);
+        members.push_back({i});
+      } else {
+        members[static_cast<std::size_t>(found - names.begin())].push_back(i);
+      }
+    }
+    shuffle(members, random_);
+    return members;
+  }
+
+  void run_group(std::vector<std::size_t> members, double budget_share) {
+    shuffle(members, random_);
+    std::vector<Running> running;
+    for (const auto index : members)
+      set_up(index, running);
+    for (auto& series : running)
+      warm_up(series);
+    const double deadline_s = 1.2 * request_.budget_s * budget_share;
+    unsigned round = 0;
+    for (; round < rounds_; ++round) {
+      const double begun_s = seconds_since(start_ns_);
+      run_round(running, round);
+      const double now_s = seconds_since(start_ns_);
+      if (now_s + (now_s - begun_s) > deadline_s) {
+        ++round;
+        break;
+      }
+    }
+    reply_.rounds_cut = std::max(reply_.rounds_cut, rounds_ - round);
+    // Backward, so that a peer's process is reaped before the one that inherited its pipes.
+    while (!running.empty())
+      running.pop_back();
+  }
+
+  void set_up(std::size_t index, std::vector<Running>& running) {
+    const SeriesPlan& series = plan_.series()[index];
+    RawSeries& raw = reply_.series[index];
+    try {
+      running.push_back({index, &series, series.make(), &raw});
+    } catch (const std::exception& failure) {
+      raw.failure = failure.what();
+    }
+  }
+
+  void warm_up(Running& series) {
+    const auto known = request_.operations.find(series.plan->name);
+    series.raw->operations =
+        known != request_.operations.end() ? known->second : calibrate(*series.subject, target_ns_);
+    const auto share = static_cast<double>(series.raw->operations) * warm_up_share;
+    series.subject->sample(std::max<std::uint64_t>(1, static_cast<std::uint64_t>(share)));
+  }
+
+  void run_round(std::vector<Running>& running, unsigned round) {
+    const std::size_t count = running.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t turn = round % 2 == 0 ? i : count - 1 - i;
+      Running& series = running[(turn + round / 2) % count];
+      tell(series, round);
+      const auto stolen_before = steal_.ticks(series.plan->cpus);
+      Sample sample = series.subject->sample(series.raw->operations);
+      sample.proof.steal_ticks = steal_.ticks(series.plan->cpus) - stolen_before;
+      if (progress_)
+        progress_->estimate.store(sample.values[0], std::memory_order_relaxed);
+      series.raw->samples.push_back(sample);
+    }
+  }
+
+  void tell(const Running& series, unsigned round) {
+    if (!progress_)
+      return;
+    const double share = seconds_since(start_ns_) / request_.budget_s;
+    progress_->series.store(static_cast<std::uint32_t>(series.index), std::memory_order_relaxed);
+    progress_->round.store(round + 1, std::memory_order_relaxed);
+    progress_->rounds.store(rounds_, std::memory_order_relaxed);
+    progress_->done_permille.store(static_cast<std::uint32_t>(std::min(share, 1.0) * 1000),
+                                   std::memory_order_relaxed);
+  }
+
+  const Plan& plan_;
+  const Request& request_;
+  Progress* progress_;
+  Random random_;
+  unsigned rounds_;
+  StealReader steal_;
+  std::int64_t start_ns_ = 0;
+  double target_ns_ = 0;
+  Reply reply_;
+};
+
+}  // namespace
+
+unsigned rounds_of(Preset preset) noexcept {
+  switch (preset) {
+  case Preset::smoke:
+    return 1;
+  case Preset::quick:
+    return 4;
+  case Preset::full:
+    break;
+  }
+  return 6;
+}
+
+Reply measure(const Plan& plan, const Request& request, Progress* progress) {
+  return Engine(plan, request, progress).run();
+}
+
+}  // namespace schedlab::harness

@@ -1,0 +1,72 @@
+#include "lab/harness/findings.hh"
+
+#include <algorithm>
+#include <vector>
+
+namespace schedlab::harness {
+
+namespace {
+
+// The medians of the processes in which both were measured, in step.
+struct Paired {
+  std::vector<double> a;
+  std::vector<double> b;
+};
+
+Paired pair_up(const Metric& a, const Metric& b) {
+  Paired paired;
+  for (const auto& run : a.per_run) {
+    const auto other = std::ranges::find(b.per_run, run.process, &PerRun::process);
+    if (!run.median || other == b.per_run.end() || !other->median)
+      continue;
+    paired.a.push_back(*run.median);
+    paired.b.push_back(*other->median);
+  }
+  return paired;
+}
+
+}  // namespace
+
+const Metric* find_metric(const Series& series, std::string_view name) noexcept {
+  const auto found = std::ranges::find(series.metrics, name, &Metric::name);
+  return found == series.metrics.end() ? nullptr : &*found;
+}
+
+const Series* Findings::series(std::string_view name) const noexcept {
+  const auto found = std::ranges::find(result_.series, name, &Series::name);
+  return found == result_.series.end() ? nullptr : &*found;
+}
+
+const Metric* Findings::metric(std::string_view series_name,
+                               std::string_view metric_name) const noexcept {
+  const Series* found = series(series_name);
+  return found ? find_metric(*found, metric_name) : nullptr;
+}
+
+std::optional<Estimate> Findings::ratio(std::string_view series_a, std::string_view series_b,
+                                        std::string_view metric_name) const {
+  const Metric* a = metric(series_a, metric_name);
+  const Metric* b = metric(series_b, metric_name);
+  if (!a || !b)
+    return std::nullopt;
+  const Paired paired = pair_up(*a, *b);
+  const auto positive = [](double value) { return value > 0; };
+  if (paired.a.empty() || !std::ranges::all_of(paired.a, positive) ||
+      !std::ranges::all_of(paired.b, positive))
+    return std::nullopt;
+  return paired_ratio(paired.a, paired.b);
+}
+
+std::optional<Estimate> Findings::difference(std::string_view series_a, std::string_view series_b,
+                                             std::string_view metric_name) const {
+  const Metric* a = metric(series_a, metric_name);
+  const Metric* b = metric(series_b, metric_name);
+  if (!a || !b)
+    return std::nullopt;
+  const Paired paired = pair_up(*a, *b);
+  if (paired.a.empty())
+    return std::nullopt;
+  return paired_difference(paired.a, paired.b);
+}
+
+}  // namespace schedlab::harness

@@ -1,0 +1,37 @@
+#pragma once
+// How a lab's answer and its claims look at the lab's own result.
+
+#include "lab/harness/document.hh"
+#include "lab/harness/statistics.hh"
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace schedlab::harness {
+
+// A view of one lab's result; pure, and the same for a run and for a file.
+class Findings {
+public:
+  explicit Findings(const LabResult& result) : result_(result) {}
+
+  [[nodiscard]] const LabResult& result() const noexcept { return result_; }
+  // Null if the series does not exist, was skipped, or has no such metric.
+  [[nodiscard]] const Series* series(std::string_view name) const noexcept;
+  [[nodiscard]] const Metric* metric(std::string_view series,
+                                     std::string_view metric) const noexcept;
+
+  // a / b and a - b of one metric, paired by process; nothing if either was not measured.
+  [[nodiscard]] std::optional<Estimate> ratio(std::string_view series_a, std::string_view series_b,
+                                              std::string_view metric) const;
+  [[nodiscard]] std::optional<Estimate>
+  difference(std::string_view series_a, std::string_view series_b, std::string_view metric) const;
+
+private:
+  const LabResult& result_;
+};
+
+// A metric of a series, or null.
+const Metric* find_metric(const Series& series, std::string_view name) noexcept;
+
+}  // namespace schedlab::harness

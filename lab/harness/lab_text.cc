@@ -1,0 +1,361 @@
+#include "lab/harness/lab_text.hh"
+
+#include "lab/base/text.hh"
+#include "lab/harness/findings.hh"
+#include "lab/harness/lab.hh"
+#include "lab/harness/numbers.hh"
+#include "lab/harness/table.hh"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace schedlab::harness {
+
+namespace {
+
+using Align = Table::Align;
+
+const Lab* find_lab(std::string_view name) {
+  for (const Lab* lab : all_labs())
+    if (lab->name == name)
+      return lab;
+  return nullptr;
+}
+
+// How a metric is shown; a lab that this program does not know shows everything.
+MetricInfo info_of(const Lab* lab, const std::string& metric) {
+  if (lab)
+    for (const auto& info : lab->metrics)
+      if (info.name == metric)
+        return info;
+  return {.name = metric, .unit = "", .help = "", .interval = true};
+}
+
+bool is_floor(const Series& series) {
+  return std::ranges::any_of(series.params,
+                             [](const auto& param) { return param.first == "role"; });
+}
+
+std::string text_of(const Value& value) {
+  return value.text() ? *value.text() : fmt::format("{:g}", *value.number());
+}
+
+std::string place_of(const Series& series) {
+  std::string text;
+  const Placement& place = series.placement;
+  for (std::size_t i = 0; i < place.cpus.size(); ++i) {
+    if (i > 0 && place.cpus[i] == place.cpus[i - 1])
+      continue;
+    text += i < place.logical.size() ? fmt::format(" L#{}(P#{})", place.logical[i], place.cpus[i])
+                                     : fmt::format(" P#{}", place.cpus[i]);
+  }
+  return text;
+}
+
+std::string heading_of(const Series& series) {
+  const std::string what = is_floor(series) ? "floors" : series.placement.relation;
+  return what + place_of(series);
+}
+
+// The names of the parameters in which the series differ.
+std::vector<std::string> varying(const std::vector<const Series*>& rows) {
+  std::vector<std::string> names;
+  for (const auto* series : rows)
+    for (const auto& [name, value] : series->params)
+      if (name != "role" && std::ranges::find(names, name) == names.end())
+        names.push_back(name);
+  const auto same = [&](const std::string& name) {
+    std::set<std::string> seen;
+    for (const auto* series : rows)
+      for (const auto& [key, value] : series->params)
+        if (key == name)
+          seen.insert(text_of(value));
+    return seen.size() < 2;
+  };
+  const auto all = names;
+  std::erase_if(names, same);
+  return names.empty() ? all : names;
+}
+
+std::string mark(Status status) {
+  if (status == Status::noisy)
+    return "~";
+  return status == Status::invalid ? "!" : "";
+}
+
+// How much a table shows: less where the width does not do for more.
+enum class Detail : std::uint8_t {
+  all,
+  important,  // only metrics with an interval or a net
+  values,     // of these, no intervals
+};
+
+std::size_t widest_line(std::string_view text) {
+  std::size_t widest = 0;
+  for (const auto line : split(text, '\n'))
+    widest = std::max(widest, display_width(line));
+  return widest;
+}
+
+class LabText {
+public:
+  LabText(const LabResult& result, const TextOptions& options)
+      : result_(result), lab_(find_lab(result.name)), options_(options) {}
+
+  std::string text(const std::map<std::string, double>& predictions) {
+    head();
+    predicted(predictions);
+    sections();
+    skipped();
+    warnings();
+    claims();
+    return std::move(out_);
+  }
+
+private:
+  [[nodiscard]] std::string bold(const std::string& text) const {
+    return options_.colour ? "\033[1m" + text + "\033[0m" : text;
+  }
+
+  void paragraph(std::string_view text, std::size_t indent, std::size_t hang = 0) {
+    std::size_t margin = indent;
+    for (const auto& line : wrap(text, options_.width - indent - hang)) {
+      out_ += std::string(margin, ' ') + line + "\n";
+      margin = indent + hang;
+    }
+  }
+
+  void head() {
+    const std::size_t margin = display_width(result_.name) + 2;
+    out_ += bold(result_.name);
+    std::string space = "  ";
+    for (const auto& line : wrap(result_.question, options_.width - margin)) {
+      out_ += space + line + "\n";
+      space.assign(margin, ' ');
+    }
+    if (result_.status == Status::skipped || result_.status == Status::failed)
+      paragraph(fmt::format("{}: {}", to_text(result_.status), result_.reason), 2);
+    if (!result_.answer.empty())
+      paragraph(result_.answer, 2);
+  }
+
+  void predicted(const std::map<std::string, double>& predictions) {
+    for (const auto& [key, value] : predictions) {
+      if (!key.starts_with(result_.name + "."))
+        continue;
+      const std::string metric_name = key.substr(result_.name.size() + 1);
+      for (const auto& series : result_.series) {
+        const Metric* metric = find_metric(series, metric_name);
+        if (!metric || !metric->median || is_floor(series))
+          continue;
+        const double off = 100 * (value / *metric->median - 1);
+        const bool inside = metric->ci && value >= metric->ci->low && value <= metric->ci->high;
+        paragraph(fmt::format("predicted {} {}: measured {} ({}); the prediction is {}",
+                              metric_name, quantity(value, metric->unit), with_interval(*metric),
+                              series.name,
+                              inside ? "within the interval" : fmt::format("{:+.0f} % off", off)),
+                  2);
+        break;
+      }
+    }
+  }
+
+  void sections() {
+    std::vector<std::string> headings;
+    std::map<std::string, std::vector<const Series*>> rows;
+    for (const auto& series : result_.series) {
+      if (series.metrics.empty())
+        continue;
+      const std::string heading = heading_of(series);
+      if (!rows.contains(heading))
+        headings.push_back(heading);
+      rows[heading].push_back(&series);
+    }
+    for (const auto& heading : headings)
+      section(heading, rows[heading]);
+  }
+
+  // The metrics that some row has and the lab wants shown, in the lab's order.
+  [[nodiscard]] std::vector<MetricInfo> columns(const std::vector<const Series*>& rows,
+                                                Detail detail) const {
+    std::vector<MetricInfo> shown;
+    std::set<std::string_view> important;
+    for (const auto* series : rows)
+      for (const auto& metric : series->metrics) {
+        const MetricInfo info = info_of(lab_, metric.name);
+        const bool known = std::ranges::find(shown, info.name, &MetricInfo::name) != shown.end();
+        if (info.show && !known)
+          shown.push_back(info);
+        if (info.interval || metric.net)
+          important.insert(info.name);
+      }
+    if (detail != Detail::all && !important.empty())
+      std::erase_if(shown, [&](const auto& info) { return !important.contains(info.name); });
+    return shown;
+  }
+
+  void section(const std::string& heading, const std::vector<const Series*>& rows) {
+    // The heading stands on a line of its own where it would push the columns out.
+    const bool own_line = display_width(heading) > 14 || varying(rows).empty();
+    out_ += "\n";
+    if (own_line)
+      out_ += "  " + bold(heading) + "\n";
+    std::string text;
+    for (const auto detail : {Detail::all, Detail::important, Detail::values}) {
+      text = table(own_line ? "" : heading, rows, detail);
+      if (widest_line(text) <= options_.width)
+        break;
+    }
+    out_ += text;
+  }
+
+  [[nodiscard]] std::string table(const std::string& title, const std::vector<const Series*>& rows,
+                                  Detail detail) const {
+    const auto names = varying(rows);
+    const auto metrics = columns(rows, detail);
+    std::vector<std::pair<std::string, Align>> titles;
+    for (std::size_t i = 0; i < names.size(); ++i)
+      titles.emplace_back(i == 0 ? title : "", Align::left);
+    for (const auto& info : metrics) {
+      titles.emplace_back(std::string(info.name), Align::right);
+      titles.emplace_back("", Align::left);
+      titles.emplace_back(std::string(info.net), Align::right);
+      titles.emplace_back("", Align::left);
+    }
+    titles.emplace_back("", Align::left);
+    Table table(std::move(titles));
+    for (const auto* series : rows)
+      table.add(row(*series, names, metrics, detail));
+    return table.text(2);
+  }
+
+  [[nodiscard]] std::vector<std::string> row(const Series& series,
+                                             const std::vector<std::string>& names,
+                                             const std::vector<MetricInfo>& metrics,
+                                             Detail detail) const {
+    std::vector<std::string> cells;
+    for (const auto& name : names) {
+      const auto param = std::ranges::find_if(
+          series.params, [&](const auto& entry) { return entry.first == name; });
+      cells.push_back(param == series.params.end() ? "" : text_of(param->second));
+    }
+    const bool intervals = detail != Detail::values;
+    for (const auto& info : metrics) {
+      const Metric* metric = find_metric(series, info.name);
+      const bool below = metric && metric->omitted.contains("median");
+      add_value(cells, metric ? metric->median : std::nullopt,
+                metric && info.interval && intervals ? metric->ci : std::nullopt, below, metric);
+      const bool net = metric && metric->net;
+      add_value(cells, net ? metric->net->median : std::nullopt,
+                net && intervals ? metric->net->ci : std::nullopt,
+                net && metric->net->below_resolution, metric);
+    }
+    cells.push_back(mark(series.status));
+    return cells;
+  }
+
+  // Two cells: the value and its interval.
+  static void add_value(std::vector<std::string>& cells, const std::optional<double>& value,
+                        const std::optional<Interval>& interval, bool below, const Metric* metric) {
+    if (below) {
+      cells.insert(cells.end(), {"below", "resolution"});
+      return;
+    }
+    cells.push_back(value ? quantity(*value, metric->unit) : "");
+    cells.push_back(value ? bounds(*value, interval, metric->unit) : "");
+  }
+
+  void skipped() {
+    std::vector<const Series*> rows;
+    for (const auto& series : result_.series)
+      if (series.status == Status::skipped && !series.reason.empty())
+        rows.push_back(&series);
+    if (rows.empty() || result_.status == Status::skipped)
+      return;
+    std::map<std::string, std::vector<std::string>> by_reason;
+    for (const auto* series : rows)
+      by_reason[series->reason].push_back(series->name);
+    out_ += "\n";
+    for (const auto& [reason, names] : by_reason)
+      paragraph(fmt::format("skipped {}: {}",
+                            names.size() > 3
+                                ? fmt::format("{} and {} more", names[0], names.size() - 1)
+                                : join(names, ", "),
+                            reason),
+                2, 2);
+  }
+
+  struct Warned {
+    const Warning* warning;
+    std::size_t series;
+    Severity worst;
+  };
+
+  void warnings() {
+    std::vector<Warned> all;
+    const auto note = [&](const Warning& warning, std::size_t series) {
+      const auto known = std::ranges::find_if(
+          all, [&](const Warned& other) { return other.warning->code == warning.code; });
+      if (known == all.end()) {
+        all.push_back({&warning, series, warning.severity});
+        return;
+      }
+      known->series += series;
+      if (warning.severity > known->worst) {
+        known->worst = warning.severity;
+        known->warning = &warning;
+      }
+    };
+    for (const auto& warning : result_.warnings)
+      note(warning, 0);
+    for (const auto& series : result_.series)
+      for (const auto& warning : series.warnings)
+        note(warning, 1);
+    if (all.empty())
+      return;
+    out_ += "\n";
+    for (const auto& warned : all) {
+      const std::string where =
+          warned.series == 0 ? "" : fmt::format(" ({} series)", warned.series);
+      const std::string sign = mark(warned.worst == Severity::note    ? Status::ok
+                                    : warned.worst == Severity::noisy ? Status::noisy
+                                                                      : Status::invalid);
+      // A note about the machine as a whole stands under every lab; its fix is doctor's to tell.
+      const bool brief = warned.series == 0 && warned.worst == Severity::note;
+      paragraph(fmt::format("{}{}{}{}: {} {}", sign, sign.empty() ? "" : " ", warned.warning->code,
+                            where, warned.warning->message, brief ? "" : warned.warning->fix),
+                2, 2);
+    }
+  }
+
+  void claims() {
+    if (result_.claims.empty())
+      return;
+    out_ += "\n";
+    for (const auto& claim : result_.claims) {
+      std::string text = fmt::format("{} {}: {}.", claim.id, to_text(claim.verdict), claim.text);
+      if (!claim.evidence.empty())
+        text += " " + claim.evidence + ".";
+      if (!claim.needs.empty())
+        text += " Needs " + claim.needs + ".";
+      paragraph(text, 2, 2);
+    }
+  }
+
+  const LabResult& result_;
+  const Lab* lab_;
+  TextOptions options_;
+  std::string out_;
+};
+
+}  // namespace
+
+std::string lab_text(const LabResult& lab, const std::map<std::string, double>& predictions,
+                     const TextOptions& options) {
+  return LabText(lab, options).text(predictions);
+}
+
+}  // namespace schedlab::harness

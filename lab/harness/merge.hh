@@ -1,0 +1,20 @@
+#pragma once
+// From the samples of all replicate processes to the series of the result: summaries, derived
+// costs with their own intervals, checks and warnings.
+
+#include "lab/harness/document.hh"
+#include "lab/harness/engine.hh"
+#include "lab/harness/plan.hh"
+
+#include <span>
+
+namespace schedlab::harness {
+
+// The replies of the processes that ended well, in the order of their numbers; not empty unless
+// nothing could be run. Gives one Series for each planned one.
+std::vector<Series> merge(const Plan& plan, std::span<const Reply> replies);
+
+// What concerns the lab as a whole: rounds cut, replicates that share a layout.
+std::vector<Warning> lab_warnings(const Plan& plan, std::span<const Reply> replies);
+
+}  // namespace schedlab::harness

@@ -1,0 +1,55 @@
+#include "lab/harness/replicate.hh"
+
+#include "affinity/topology.hh"
+#include "lab/base/error.hh"
+#include "lab/base/fd.hh"
+#include "lab/base/file.hh"
+#include "lab/base/mapping.hh"
+#include "lab/harness/wire.hh"
+
+#include <cstdio>
+#include <exception>
+
+namespace schedlab::harness {
+
+namespace {
+
+std::string read_request() {
+  return read_input("/proc/self/fd/" + std::to_string(request_fd), 1 << 20);
+}
+
+const Lab& find(std::string_view name) {
+  for (const Lab* lab : all_labs())
+    if (lab->name == name)
+      return *lab;
+  throw std::runtime_error("no such lab: " + std::string(name));
+}
+
+void run() {
+  clock::Calibration calibration;
+  const Request request = decode_request(read_request(), calibration);
+  clock::set(calibration);
+  const Lab& lab = find(request.lab);
+  const auto topology = affinity::Topology::machine();
+  const PlanOutcome outcome = plan_lab(lab, topology, request.settings);
+  if (!outcome.unsupported.empty())
+    throw Unsupported(outcome.unsupported);
+  const Fd progress_file(progress_fd);
+  const Mapping progress = Mapping::of_file(progress_file, sizeof(Progress));
+  const Reply reply = measure(*outcome.plan, request, progress.as<Progress>());
+  write_all(reply_fd, encode(reply), "reply");
+}
+
+}  // namespace
+
+int replicate_main() {
+  try {
+    run();
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
+
+}  // namespace schedlab::harness

@@ -1,0 +1,44 @@
+#include "lab/harness/tool_info.hh"
+
+#include "lab/harness/build_info.hh"
+#include "lab/harness/git_version.hh"
+
+#include <gnu/libc-version.h>
+
+namespace schedlab::harness {
+
+namespace {
+
+std::string glibc() {
+  const std::string built = std::to_string(__GLIBC__) + "." + std::to_string(__GLIBC_MINOR__);
+  const std::string runs = ::gnu_get_libc_version();
+  return built == runs ? built : built + " (running " + runs + ")";
+}
+
+}  // namespace
+
+ToolInfo tool_info() {
+  ToolInfo info;
+  info.version = build::version;
+  info.git = build::git;
+  info.compiler = build::compiler;
+  info.flags = build::flags;
+  info.build_type = build::build_type;
+  info.sanitizers = build::sanitizers;
+  if (info.sanitizers == "[]")  // as Meson 1.8 and later say it
+    info.sanitizers = "none";
+  info.libraries = {{"glibc", glibc()},    {"hwloc", build::hwloc},
+                    {"numa", build::numa}, {"liburing", build::liburing},
+                    {"fmt", build::fmt},   {"nlohmann_json", build::nlohmann_json}};
+  return info;
+}
+
+bool optimised() noexcept {
+#ifdef __OPTIMIZE__
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace schedlab::harness

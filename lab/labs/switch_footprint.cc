@@ -1,0 +1,247 @@
+// switch_footprint: what does a switch cost once the tasks have working sets?
+//
+// Method   N tasks on one CPU pass a token around a ring of pipes; each walks its own working set
+//          before it passes on. One task alone, which makes the same calls and walks one set, is
+//          the control. Ring less control is the whole cost of a switch; the ring with empty sets
+//          less its control is the direct cost; the difference of the two is the indirect cost,
+//          the refilling of caches and TLB (Li, Ding, Shen: Quantifying the cost of context
+//          switch, 2007).
+// Reading  While all sets fit into the L2 cache together the indirect cost is small; it grows with
+//          the set until the set does not survive in any cache even without a switch, where the
+//          control is slow too and the difference shrinks.
+// Traps    Each difference has an interval of its own. One that holds zero is below resolution,
+//          not zero. The control must be measured with the same set in the same process, or page
+//          placement decides the result.
+
+#include "lab/apparatus/ring.hh"
+#include "lab/base/mapping.hh"
+#include "lab/harness/findings.hh"
+#include "lab/harness/lab.hh"
+#include "lab/harness/numbers.hh"
+#include "lab/harness/plan.hh"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace schedlab::labs {
+namespace {
+
+using namespace harness;
+using apparatus::Access;
+using apparatus::RingOptions;
+
+enum : std::size_t { hop, total, alone };
+
+constexpr MetricInfo metrics[] = {
+    {.name = "hop", .unit = "ns", .help = "take the token, walk the set, pass it on"},
+    {.name = "total",
+     .unit = "ns",
+     .help = "hop less the same by one task alone: direct and indirect cost of a switch",
+     .interval = true,
+     .net = "indirect"},
+    {.name = "alone", .unit = "ns", .help = "the same calls and walk by one task, no switch"},
+};
+
+constexpr std::string_view task_words[] = {"threads", "processes"};
+constexpr std::string_view access_words[] = {"read", "write"};
+constexpr std::string_view page_words[] = {"private", "shared"};
+
+constexpr Param params[] = {
+    {.name = "ring",
+     .help = "tasks in the ring",
+     .list = true,
+     .smoke = "2",
+     .quick = "2,8",
+     .full = "2,8,32,96",
+     .min = 2,
+     .max = 512},
+    {.name = "size",
+     .help = "bytes of each task's working set",
+     .kind = Param::Kind::size,
+     .list = true,
+     .smoke = "0,16K",
+     .quick = "0,16K,128K,1M,4M",
+     .full = "0,16K,64K,256K,1M,4M",
+     .max = std::int64_t{64} << 30},
+    {.name = "stride",
+     .help = "bytes between two accesses",
+     .kind = Param::Kind::size,
+     .smoke = "64",
+     .quick = "64",
+     .full = "64",
+     .min = 8,
+     .max = 1 << 20},
+    {.name = "access",
+     .help = "how the set is walked",
+     .kind = Param::Kind::word,
+     .list = true,
+     .smoke = "write",
+     .quick = "write",
+     .full = "read,write",
+     .words = access_words},
+    {.name = "pages",
+     .help = "each task its own pages, or all the same",
+     .kind = Param::Kind::word,
+     .list = true,
+     .smoke = "private",
+     .quick = "private",
+     .full = "private,shared",
+     .words = page_words},
+    {.name = "tasks",
+     .help = "what the ring is made of",
+     .kind = Param::Kind::word,
+     .list = true,
+     .smoke = "threads,processes",
+     .quick = "threads,processes",
+     .full = "threads,processes",
+     .words = task_words},
+};
+
+// One cell of the grid, less the size and what the ring is made of.
+struct Cell {
+  unsigned ring;
+  std::string access;
+  std::string pages;
+};
+
+std::string size_text(std::int64_t size) {
+  if (size >= 1 << 20 && size % (1 << 20) == 0)
+    return fmt::format("{}M", size >> 20);
+  if (size >= 1024 && size % 1024 == 0)
+    return fmt::format("{}K", size >> 10);
+  return fmt::format("{}", size);
+}
+
+std::string ring_name(const Cell& cell, std::int64_t size, std::string_view tasks) {
+  return fmt::format("{}/{}/{}/{}/{}", tasks, cell.ring, size_text(size), cell.access, cell.pages);
+}
+
+std::string control_name(const Cell& cell, std::int64_t size) {
+  return fmt::format("alone/{}/{}/{}/{}", cell.ring, size_text(size), cell.access, cell.pages);
+}
+
+RingOptions options_for(const Plan& plan, const Cell& cell, std::int64_t size, unsigned cpu) {
+  RingOptions options;
+  options.count = cell.ring;
+  options.size = static_cast<std::uint64_t>(size);
+  options.stride = static_cast<std::uint64_t>(plan.number("stride"));
+  options.access = cell.access == "read" ? Access::read : Access::write;
+  options.shared_pages = cell.pages == "shared";
+  options.cpu = cpu;
+  options.usable = plan.topology().usable();
+  options.metric = hop;
+  return options;
+}
+
+SeriesPlan blank(const Cell& cell, std::int64_t size, unsigned cpu) {
+  SeriesPlan series;
+  series.group = fmt::format("{}/{}/{}/{}", cell.ring, size_text(size), cell.access, cell.pages);
+  series.params = {{"ring", std::to_string(cell.ring)},
+                   {"size", size_text(size)},
+                   {"access", cell.access},
+                   {"pages", cell.pages}};
+  series.relation = "same-pu";
+  series.cpus = {cpu};
+  return series;
+}
+
+// Half of the machine's memory, so that nothing is swapped out or killed.
+std::string too_large(const Cell& cell, std::int64_t size) {
+  const std::int64_t limit =
+      std::int64_t{::sysconf(_SC_AVPHYS_PAGES)} * ::sysconf(_SC_PAGESIZE) / 2;
+  const std::int64_t sets = cell.pages == "shared" ? 1 : cell.ring;
+  if (size <= limit / sets)
+    return "";
+  return fmt::format("{} sets of {} are more than half of the free memory ({})", sets,
+                     quantity(static_cast<double>(size), "B"),
+                     quantity(static_cast<double>(2 * limit), "B"));
+}
+
+void add_size(Plan& plan, const Cell& cell, std::int64_t size, unsigned cpu) {
+  const auto options = options_for(plan, cell, size, cpu);
+  const std::string control = control_name(cell, size);
+  const std::string too_much = too_large(cell, size);
+  for (const auto& tasks : plan.words("tasks")) {
+    SeriesPlan series = blank(cell, size, cpu);
+    series.name = ring_name(cell, size, tasks);
+    series.params.insert(series.params.begin(), {"tasks", tasks});
+    series.skip = too_much;
+    Derivation cost{
+        .metric = total, .value = {{series.name, hop, 1}, {control, alone, -1}}, .floors = {}};
+    if (size > 0)
+      cost.floors = {{"direct", {ring_name(cell, 0, tasks), total}}};
+    series.derive = {cost};
+    auto ring = options;
+    ring.tasks.kind = apparatus::task_kind(tasks);
+    series.make = [ring] { return apparatus::make_ring(ring); };
+    plan.add(std::move(series));
+  }
+  SeriesPlan series = blank(cell, size, cpu);
+  series.name = control;
+  series.params.insert(series.params.begin(), {"tasks", "alone"});
+  series.skip = too_much;
+  series.floor = true;
+  auto lone = options;
+  lone.metric = alone;
+  series.make = [lone] { return apparatus::make_lone_walker(lone); };
+  plan.add(std::move(series));
+}
+
+void plan_series(Plan& plan) {
+  const auto ones = affinity::choose_ones(plan.topology(), plan.placement());
+  if (ones.chosen.empty())
+    return;
+  const unsigned cpu = ones.chosen.front();
+  auto sizes = plan.numbers("size");
+  if (sizes.front() != 0)
+    sizes.insert(sizes.begin(), 0);  // the direct cost is needed
+  for (const auto ring : plan.numbers("ring"))
+    for (const auto& access : plan.words("access"))
+      for (const auto& pages : plan.words("pages"))
+        for (const auto size : sizes)
+          add_size(plan, {static_cast<unsigned>(ring), access, pages}, size, cpu);
+}
+
+std::string answer(const Findings& findings) {
+  const Metric* direct = nullptr;
+  const Metric* worst = nullptr;
+  std::string where;
+  for (const auto& series : findings.result().series) {
+    const Metric* cost = find_metric(series, "total");
+    if (!cost || !cost->median)
+      continue;
+    if (!direct && !cost->net)
+      direct = cost;
+    const bool above = cost->net && cost->net->median && !cost->net->below_resolution;
+    if (!above || (worst && *worst->net->median >= *cost->net->median))
+      continue;
+    worst = cost;
+    where = series.name;
+  }
+  if (!direct)
+    return "No ring could be measured.";
+  std::string text =
+      fmt::format("With empty working sets a switch costs {}.", with_interval(*direct));
+  if (worst)
+    text += fmt::format(" Refilling the caches adds up to {} ({}).",
+                        with_interval(*worst->net, "ns"), where);
+  else
+    text += " Refilling the caches stayed below resolution.";
+  return text;
+}
+
+}  // namespace
+
+extern constinit const Lab switch_footprint = {
+    .name = "switch_footprint",
+    .family = "switch",
+    .question = "what does a switch cost once the tasks have working sets?",
+    .shape = Shape::one,
+    .params = params,
+    .metrics = metrics,
+    .budget = {.quick_s = 6, .full_s = 120},  // a grid of some 30 cells, or 300
+    .plan = plan_series,
+    .answer = answer,
+};
+
+}  // namespace schedlab::labs

@@ -1,0 +1,65 @@
+#include "procs/thread.hh"
+
+#include "affinity/pin.hh"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <future>
+#include <utility>
+
+namespace schedlab::procs {
+
+namespace {
+
+constexpr std::size_t longest_name = 15;  // TASK_COMM_LEN less the final zero
+
+// The scheduling class comes last: a deadline thread may not be pinned any more.
+void place(const ThreadOptions& options) {
+  if (!options.name.empty())
+    ::pthread_setname_np(::pthread_self(), options.name.substr(0, longest_name).c_str());
+  if (options.cpus)
+    affinity::bind_thread(0, *options.cpus);
+  if (options.sched)
+    set_sched_attr(*options.sched);
+}
+
+}  // namespace
+
+struct Thread::Start {
+  ThreadOptions options;
+  std::function<void()> body;
+  std::promise<pid_t> placed;
+  std::shared_ptr<std::exception_ptr> failure;
+
+  void operator()() {
+    try {
+      place(options);
+    } catch (...) {
+      placed.set_exception(std::current_exception());
+      return;
+    }
+    placed.set_value(::gettid());
+    try {
+      body();
+    } catch (...) {
+      *failure = std::current_exception();
+    }
+  }
+};
+
+Thread::Thread(const ThreadOptions& options, std::function<void()> body)
+    : failure_(std::make_shared<std::exception_ptr>()) {
+  Start start{options, std::move(body), {}, failure_};
+  std::future<pid_t> placed = start.placed.get_future();
+  thread_ = std::jthread(std::move(start));
+  tid_ = placed.get();
+}
+
+void Thread::join() {
+  thread_.join();
+  if (auto failure = std::exchange(*failure_, nullptr))
+    std::rethrow_exception(std::move(failure));
+}
+
+}  // namespace schedlab::procs

@@ -1,0 +1,34 @@
+#pragma once
+// Machines that tests run on without having them.
+
+#include "affinity/topology.hh"
+
+#include <boost/test/unit_test.hpp>
+
+namespace schedlab {
+
+// One of tests/data/topology; the tests run in the root of the source tree.
+inline affinity::Topology fixture(const std::string& name) {
+  return affinity::Topology::from_xml("tests/data/topology/" + name + ".xml");
+}
+
+inline affinity::Topology synthetic(const std::string& description) {
+  return affinity::Topology::from_synthetic(description);
+}
+
+// For BOOST_CHECK_EXCEPTION: does the error's text hold this?
+inline auto says(std::string text) {
+  return [text = std::move(text)](const std::exception& error) {
+    const bool found = std::string_view(error.what()).find(text) != std::string_view::npos;
+    BOOST_TEST(found, "'" << error.what() << "' does not say '" << text << "'");
+    return found;
+  };
+}
+
+inline boost::test_tools::assertion_result two_cpus(boost::unit_test::test_unit_id) {
+  boost::test_tools::assertion_result result(affinity::Topology::machine().usable().count() >= 2);
+  result.message() << "needs 2 usable CPUs";
+  return result;
+}
+
+}  // namespace schedlab
