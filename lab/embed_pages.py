@@ -10,7 +10,8 @@ import sys
 def code_hash(root, name):
     """Of the lab's file and all apparatus: what a number's meaning may hang on."""
     digest = hashlib.sha256()
-    for path in [root / "lab/labs" / f"{name}.cc", *sorted((root / "lab/apparatus").glob("*.[ch][ch]"))]:
+    apparatus = sorted((root / "lab/apparatus").glob("*.[ch][ch]"))
+    for path in [root / "lab/labs" / f"{name}.cc", *apparatus]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

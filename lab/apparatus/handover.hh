@@ -28,12 +28,14 @@ namespace schedlab::apparatus {
 class PipeHandover {
 public:
   explicit PipeHandover(bool) : pipes_{make_pipe(), make_pipe()} {}
-  void give(int to) noexcept { static_cast<void>(!::write(pipes_[to].write.get(), &token_, 1)); }
-  void take(int me) noexcept { static_cast<void>(!::read(pipes_[me].read.get(), &token_, 1)); }
+  void give(int to) noexcept { static_cast<void>(!::write(pipes_[to].write.get(), "t", 1)); }
+  void take(int me) noexcept {
+    char token;
+    static_cast<void>(!::read(pipes_[me].read.get(), &token, 1));
+  }
 
 private:
   Pipe pipes_[2];  // by reader
-  char token_ = 't';
 };
 
 class EventfdHandover {
@@ -118,12 +120,14 @@ public:
       pair.write = Fd(ends[1]);
     }
   }
-  void give(int to) noexcept { ::send(pairs_[to].write.get(), &token_, 1, MSG_NOSIGNAL); }
-  void take(int me) noexcept { ::recv(pairs_[me].read.get(), &token_, 1, 0); }
+  void give(int to) noexcept { ::send(pairs_[to].write.get(), "t", 1, MSG_NOSIGNAL); }
+  void take(int me) noexcept {
+    char token;
+    ::recv(pairs_[me].read.get(), &token, 1, 0);
+  }
 
 private:
   Pipe pairs_[2];  // by reader; one direction of each is used
-  char token_ = 't';
 };
 
 // POSIX message queues, one message of one byte. Their names are gone as soon as they exist.
@@ -136,12 +140,14 @@ public:
   }
   MessageQueueHandover(const MessageQueueHandover&) = delete;
   MessageQueueHandover& operator=(const MessageQueueHandover&) = delete;
-  void give(int to) noexcept { ::mq_send(queues_[to], &token_, 1, 0); }
-  void take(int me) noexcept { ::mq_receive(queues_[me], &token_, 1, nullptr); }
+  void give(int to) noexcept { ::mq_send(queues_[to], "t", 1, 0); }
+  void take(int me) noexcept {
+    char token;
+    ::mq_receive(queues_[me], &token, 1, nullptr);
+  }
 
 private:
   mqd_t queues_[2];  // by reader
-  char token_ = 't';
 };
 
 }  // namespace schedlab::apparatus

@@ -132,11 +132,11 @@ std::uint64_t walk(std::byte* area, std::uint64_t size, std::uint64_t stride,
                    Access access) noexcept {
   std::uint64_t sum = 0;
   if (access == Access::read) {
-    for (std::uint64_t at = 0; at < size; at += stride)
+    for (std::uint64_t at = 0; at + 8 <= size; at += stride)
       sum += *reinterpret_cast<const volatile std::uint64_t*>(area + at);
     return sum;
   }
-  for (std::uint64_t at = 0; at < size; at += stride) {
+  for (std::uint64_t at = 0; at + 8 <= size; at += stride) {
     auto& word = *reinterpret_cast<volatile std::uint64_t*>(area + at);
     sum += word;
     word = sum;

@@ -32,10 +32,10 @@ namespace {
 // A member process that dies in the middle of a role would leave its partner asleep for ever.
 // While a team of processes exists, such a death ends this process.
 std::atomic<int> teams_of_processes{0};
-std::atomic<bool> leaving{false};
 
-extern "C" void member_died(int) {
-  if (teams_of_processes.load() == 0 || leaving.load())
+extern "C" void member_died(int, siginfo_t* info, void*) {
+  const bool dismissed = info->si_code == CLD_EXITED && info->si_status == 0;
+  if (teams_of_processes.load() == 0 || dismissed)
     return;
   constexpr std::string_view message = "a partner process of a measurement was killed\n";
   static_cast<void>(!::write(STDERR_FILENO, message.data(), message.size()));
@@ -44,8 +44,8 @@ extern "C" void member_died(int) {
 
 void watch_for_deaths() {
   struct sigaction action {};
-  action.sa_handler = member_died;
-  action.sa_flags = SA_NOCLDSTOP | SA_RESTART;
+  action.sa_sigaction = member_died;
+  action.sa_flags = SA_SIGINFO | SA_NOCLDSTOP | SA_RESTART;
   ::sigaction(SIGCHLD, &action, nullptr);
 }
 
@@ -63,7 +63,11 @@ void stand_on(std::optional<unsigned> cpu, const affinity::CpuSet& usable) {
   const affinity::CpuSet wanted = cpu ? affinity::CpuSet{*cpu} : usable;
   if (affinity::thread_affinity() == wanted)
     return;
-  affinity::bind_thread(0, wanted);
+  try {
+    affinity::bind_thread(0, wanted);
+  } catch (const Unsupported&) {
+    // Bound, but read back differently: somebody else moves us about. The sample's proof tells.
+  }
 }
 
 TaskScope::TaskScope(const TaskOptions& options) {
@@ -112,7 +116,6 @@ void Team::add(unsigned index, const affinity::CpuSet& usable) {
 }
 
 void Team::dismiss() {
-  leaving = true;
   desk().leave = true;
   desk().call.fetch_add(1, std::memory_order_release);
   futex_wake(desk().call, INT_MAX, true);
@@ -122,7 +125,6 @@ void Team::dismiss() {
     process.wait();
   if (options_.kind == TaskKind::processes)
     --teams_of_processes;
-  leaving = false;
 }
 
 void Team::member(unsigned index, const affinity::CpuSet& usable) {
@@ -132,8 +134,8 @@ void Team::member(unsigned index, const affinity::CpuSet& usable) {
     stand_on(places_[index], usable);
     scope.emplace(options_);
   } catch (const std::exception& failure) {
-    std::snprintf(desk.reason, sizeof desk.reason, "%s", failure.what());
-    desk.misplaced = true;
+    if (!desk.misplaced.exchange(true))  // the first one tells
+      std::snprintf(desk.reason, sizeof desk.reason, "%s", failure.what());
   }
   Witness witness;
   std::uint32_t heard = 0;

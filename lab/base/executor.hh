@@ -20,8 +20,10 @@ struct AnyWork {
 // throws. get gives the value, or throws what the work threw; it is called once, when ready.
 template <typename F>
 concept ReadyFuture = std::movable<F> && requires(F future) {
-  { future.ready() } noexcept -> std::same_as<bool>;
-  { future.on_ready(detail::AnyCallback{}) } noexcept;
+  { future.ready() }
+  noexcept->std::same_as<bool>;
+  { future.on_ready(detail::AnyCallback{}) }
+  noexcept;
   future.get();
 };
 

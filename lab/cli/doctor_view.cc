@@ -41,8 +41,10 @@ void append(std::string& text, const Finding& finding, std::size_t width, bool c
     append(text, fmt::format("{:<{}}fix: ", "", text_column - 5), finding.fix, width);
 }
 
-std::size_t count(const Diagnosis& diagnosis, Health state) {
-  return static_cast<std::size_t>(std::ranges::count(diagnosis.findings, state, &Finding::state));
+// "1 note", "2 notes"
+std::string counted(const Diagnosis& diagnosis, Health state, const char* noun) {
+  const auto count = std::ranges::count(diagnosis.findings, state, &Finding::state);
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 nlohmann::ordered_json evidence_json(const harness::Fields& fields) {
@@ -82,10 +84,10 @@ std::string doctor_text(const Diagnosis& diagnosis, unsigned width, bool colour)
   }
   text += "\n";
   const std::string total = fmt::format(
-      "{} warnings, {} notes. Paired in one process for 2 s, what differs by {} or more can be "
+      "{}, {}. Paired in one process for 2 s, what differs by {} or more can be "
       "told "
       "apart here; between processes it takes more. Nothing on this machine was changed.",
-      count(diagnosis, Health::warn), count(diagnosis, Health::note),
+      counted(diagnosis, Health::warn, "warning"), counted(diagnosis, Health::note, "note"),
       percent(diagnosis.noise.smallest_difference));
   for (const auto& line : wrap(total, width))
     text += line + "\n";

@@ -130,7 +130,7 @@ private:
     for (const auto index : members)
       set_up(index, running);
     for (auto& series : running)
-      warm_up(series);
+      attempt(series, [&] { warm_up(series); });
     const double deadline_s = 1.2 * request_.budget_s * budget_share;
     unsigned round = 0;
     for (; round < rounds_; ++round) {
@@ -158,6 +158,19 @@ private:
     }
   }
 
+  // A series whose step fails is out, with the reason, and the others go on.
+  template <typename Step>
+  static void attempt(Running& series, Step step) {
+    if (!series.subject)
+      return;
+    try {
+      step();
+    } catch (const std::exception& failure) {
+      series.raw->failure = failure.what();
+      series.subject.reset();
+    }
+  }
+
   void warm_up(Running& series) {
     const auto known = request_.operations.find(series.plan->name);
     series.raw->operations =
@@ -171,14 +184,18 @@ private:
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t turn = round % 2 == 0 ? i : count - 1 - i;
       Running& series = running[(turn + round / 2) % count];
-      tell(series, round);
-      const auto stolen_before = steal_.ticks(series.plan->cpus);
-      Sample sample = series.subject->sample(series.raw->operations);
-      sample.proof.steal_ticks = steal_.ticks(series.plan->cpus) - stolen_before;
-      if (progress_)
-        progress_->estimate.store(sample.values[0], std::memory_order_relaxed);
-      series.raw->samples.push_back(sample);
+      attempt(series, [&] { take_sample(series, round); });
     }
+  }
+
+  void take_sample(Running& series, unsigned round) {
+    tell(series, round);
+    const auto stolen_before = steal_.ticks(series.plan->cpus);
+    Sample sample = series.subject->sample(series.raw->operations);
+    sample.proof.steal_ticks = steal_.ticks(series.plan->cpus) - stolen_before;
+    if (progress_)
+      progress_->estimate.store(sample.values[0], std::memory_order_relaxed);
+    series.raw->samples.push_back(sample);
   }
 
   void tell(const Running& series, unsigned round) {

@@ -44,9 +44,9 @@ struct MetricInfo {
   std::string_view unit;  // "ns", "B", "1/s", "B/s", "" for counts and ratios
   Better better = Better::lower;
   Kind kind = Kind::time;
-  std::string_view help;  // what was counted, in one line
-  bool show = true;       // a column of the table, or only in the result file
-  bool interval = false;   // the column shows the interval
+  std::string_view help;         // what was counted, in one line
+  bool show = true;              // a column of the table, or only in the result file
+  bool interval = false;         // the column shows the interval
   std::string_view net = "net";  // what is left of it over its floors
 };
 

@@ -299,8 +299,9 @@ void Merger::add_proof(std::size_t index, Series& series) const {
     series.checks.push_back({"samples that stayed on their CPUs", Value(tally.samples),
                              Value(tally.samples - tally.migrated), tally.migrated == 0});
     if (tally.migrated > 0)
-      warnings.push_back(
-          make_warning(Code::migrated, {{"samples", tally.samples}, {"migrated", tally.migrated}}));
+      warnings.push_back(make_warning(Code::migrated,
+                                      {{"samples", tally.samples}, {"migrated", tally.migrated}},
+                                      Severity::invalid));
   }
   warn_share(tally, tally.preempted, Code::preempted,
              {{"counted", tally.counted}, {"expected", tally.expected}}, warnings);

@@ -39,7 +39,7 @@ const std::vector<Row> wrong = {
     {{"run", "null", "--place", "core:999"}, "core:999.*core"},
     {{"run", "null", "--place", ""}, "place"},
     {{"run", "null", "--place", "cpus:"}, "cpus:"},
-    {{"run", "null", "--place", "same-pu,,l3"}, "place"},
+    {{"run", "null", "--place", "same-pu,,l3"}, "item 2 is empty"},
     {{"run", "--set", "switch_cost.nope=1"}, "switch_cost has no parameter 'nope'; it has mechan"},
     {{"run", "--set", "switch_cost.slack=-1"}, "switch_cost.slack: '-1' is not a number from 0"},
     {{"run", "--set", "switch_cost.mechanism=pigeon"}, "'pigeon' is not some of pipe"},
