@@ -4,18 +4,16 @@
 #include "lab/base/mapping.hh"
 #include "procs/thread.hh"
 
-#include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
+#include <sys/resource.h>
 
 #include <array>
 #include <new>
 #include <string>
-#include <type_traits>
-#include <variant>
+#include <tuple>
 
 using namespace schedlab;
 using namespace schedlab::apparatus;
-namespace bdata = boost::unit_test::data;
 
 namespace {
 
@@ -135,21 +133,9 @@ std::string played(const Setting& setting, int patience_ms = 60'000) {
                                               : end->text();
 }
 
-using AnyMechanism =
-    std::variant<std::type_identity<PipeHandover>, std::type_identity<EventfdHandover>,
-                 std::type_identity<FutexHandover<false>>, std::type_identity<FutexHandover<true>>,
-                 std::type_identity<CondvarHandover>, std::type_identity<UnixHandover>,
-                 std::type_identity<MessageQueueHandover>>;
-
-template <typename Visit, std::size_t... Is>
-void for_each_mechanism(Visit visit, std::index_sequence<Is...>) {
-  (visit(std::variant_alternative_t<Is, AnyMechanism>()), ...);
-}
-
-template <typename Visit>
-void for_each_mechanism(Visit visit) {
-  for_each_mechanism(visit, std::make_index_sequence<std::variant_size_v<AnyMechanism>>());
-}
+using Mechanisms =
+    std::tuple<PipeHandover, EventfdHandover, FutexHandover<false>, FutexHandover<true>,
+               CondvarHandover, UnixHandover, MessageQueueHandover>;
 
 std::vector<Setting> settings() {
   std::vector<Setting> all = {{false, false}, {true, false}};
@@ -159,3 +145,76 @@ std::vector<Setting> settings() {
 }
 
 }  // namespace
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(the_turn_alternates_strictly_between_two_tasks, Mechanism,
+                              Mechanisms) {
+  constexpr bool threads_only = std::is_same_v<Mechanism, FutexHandover<false>>;
+  for (const auto& setting : settings()) {
+    if (threads_only && setting.processes)
+      continue;  // its partner would sleep on another word
+    const std::string result = played<Mechanism>(setting);
+    if (result == "unsupported")
+      BOOST_TEST_MESSAGE("this kernel lacks the mechanism");
+    else
+      BOOST_TEST(result == "alternated", result << (setting.processes ? ", processes" : ", threads")
+                                                << (setting.two_cpus ? ", two CPUs" : ", one CPU"));
+  }
+}
+
+// The control of the watchdog: each of the cases above would hang on a lost wake-up.
+BOOST_AUTO_TEST_CASE(a_lost_wake_up_hits_the_watchdog) {
+  for (const auto& setting : settings())
+    BOOST_TEST(played<Forgetful>(setting, 1000) == "stuck");
+}
+
+// The control of the log.
+BOOST_AUTO_TEST_CASE(tasks_that_do_not_wait_for_their_turn_are_found_out) {
+  for (const auto& setting : settings())
+    BOOST_TEST(played<Impatient>(setting) == "overlapped");
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_task_alone_hands_over_to_itself, Mechanism, Mechanisms) {
+  Child alone = Child::fork([]() -> int {
+    try {
+      Mechanism mechanism(false);
+      for (std::uint32_t i = 0; i < turns; ++i) {
+        mechanism.give(0);
+        mechanism.take(0);
+      }
+      return alternated;
+    } catch (const Unsupported&) {
+      return unsupported;
+    }
+  });
+  const auto end = alone.wait_for(60'000);
+  BOOST_TEST_REQUIRE(end.has_value(), "it waits for ever");
+  BOOST_TEST((end->value == alternated || end->value == unsupported));
+}
+
+BOOST_AUTO_TEST_CASE(a_message_queue_that_cannot_be_had_says_which_limit_to_raise) {
+  Child limited = Child::fork([] {
+    const rlimit none{0, 0};
+    ::setrlimit(RLIMIT_MSGQUEUE, &none);
+    try {
+      const MessageQueueHandover mechanism(false);
+    } catch (const Unsupported& reason) {
+      const std::string text = reason.what();
+      return text.find("RLIMIT_MSGQUEUE") != text.npos || text.find("CONFIG") != text.npos ? 0 : 1;
+    }
+    return 2;
+  });
+  BOOST_TEST(limited.wait().text() == "exit status 0");
+}
+
+// The names of the queues are gone as soon as they exist, so that nothing stays when a run is
+// killed, and two mechanisms may live together.
+BOOST_AUTO_TEST_CASE(message_queues_leave_no_names) {
+  try {
+    const MessageQueueHandover first(false), second(false);
+    const std::string name = "/schedlab-" + std::to_string(::getpid()) + "-0";
+    BOOST_TEST(::mq_unlink(name.c_str()) == -1);
+    BOOST_TEST(errno == ENOENT);
+  } catch (const Unsupported& reason) {
+    BOOST_TEST_MESSAGE(reason.what());
+  }
+}

@@ -38,6 +38,8 @@ struct Cost {
   double fixed_ns = 0;
   double each_ns = 1000;
   int sleep_ms = 0;
+  std::size_t disturbed = ~std::size_t{0};  // this sample takes 50 times as long
+  std::size_t fails = ~std::size_t{0};      // this one throws
 };
 
 class Fake : public Subject {
@@ -54,12 +56,17 @@ public:
   }
   Sample sample(std::uint64_t operations) override {
     diary_.sampled.push_back(name_);
+    const std::size_t number = diary_.asked[name_].size();
     diary_.asked[name_].push_back(operations);
+    if (number == cost_.fails)
+      throw std::runtime_error("the partner is gone");
     const timespec pause{0, cost_.sleep_ms * 1'000'000};
     ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = cost_.fixed_ns + cost_.each_ns * static_cast<double>(operations);
+    if (number == cost_.disturbed)
+      sample.elapsed_ns *= 50;
     sample.values[0] = static_cast<double>(diary_.sampled.size());
     return sample;
   }
@@ -126,6 +133,16 @@ BOOST_DATA_TEST_CASE(the_count_is_calibrated_to_the_length_of_a_sample,
     BOOST_TEST(took_ns < 1.45 * target_ns);
     for (const auto& sample : reply.series[0].samples)
       BOOST_TEST(sample.operations == reply.series[0].operations);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_reading_that_was_disturbed_does_not_decide_the_count) {
+  for (std::size_t disturbed = 0; disturbed < 8; ++disturbed) {
+    World world;
+    world.add("a", "g", {.each_ns = 10, .disturbed = disturbed});
+    const double took_ns = 10 * static_cast<double>(world.measure().series[0].operations);
+    BOOST_TEST(took_ns > 0.65 * 20e6, "with reading " << disturbed << " disturbed");
+    BOOST_TEST(took_ns < 1.45 * 20e6);
   }
 }
 
@@ -226,6 +243,25 @@ BOOST_AUTO_TEST_CASE(a_series_that_cannot_be_set_up_says_why_and_the_others_run)
   for (const auto* name : {"a", "c"}) {
     BOOST_TEST(find(reply, name).failure == "");
     BOOST_TEST(find(reply, name).samples.size() == 4u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_series_that_fails_on_the_way_is_out_with_its_reason_and_the_others_run) {
+  for (const std::size_t fails : {0u, 1u, 3u}) {  // warming up, in the first round, in the third
+    World world;
+    world.add("a", "g");
+    world.add("b", "g", {.fails = fails});
+    world.add("c", "g");
+    world.know_counts();
+    const Reply reply = world.measure();
+    BOOST_TEST(find(reply, "b").failure == "the partner is gone");
+    BOOST_TEST(find(reply, "b").samples.size() == (fails == 0 ? 0 : fails - 1));
+    BOOST_TEST(world.diary.asked["b"].size() == fails + 1);
+    for (const auto* name : {"a", "c"}) {
+      BOOST_TEST(find(reply, name).failure == "");
+      BOOST_TEST(find(reply, name).samples.size() == 4u);
+    }
+    BOOST_TEST(world.diary.alive.empty());
   }
 }
 

@@ -124,8 +124,8 @@ BOOST_AUTO_TEST_CASE(a_full_result_is_told_in_its_order_within_80_columns) {
   BOOST_TEST(text ==
              "switch_cost  what does a switch cost?\n"
              "  A switch costs 1.42 us [1.39 1.45].\n"
-             "  predicted switch 1.50 us: measured 1.42 us [1.40 1.45]\n"
-             "  (same-pu/pipe/threads); the prediction is +5 % off\n"
+             "  predicted switch 1.50 us: measured 1.42 us [1.40 1.45] (same-pu/pipe/threads);\n"
+             "  the prediction is +5 % off\n"
              "\n"
              "  same-pu L#0(P#2)\n"
              "                    round_trip   switch                  net\n"

@@ -262,7 +262,21 @@ BOOST_AUTO_TEST_CASE(a_process_that_lacks_a_series_leaves_a_gap_and_costs_the_in
   BOOST_TEST(metric.omitted.at("ci") == "needs 6 processes");
   BOOST_TEST(metric.per_run.size() == 6u);
   BOOST_TEST(!metric.per_run[2].median);
+  BOOST_TEST(world.merged("a").reason == "1 of 6 processes: no pipe left");
+  BOOST_TEST((world.merged("a").status == Status::ok));
   BOOST_TEST(world.metric("b").runs == 6u);
+  BOOST_TEST(world.merged("b").reason == "");
+}
+
+BOOST_AUTO_TEST_CASE(a_process_tells_on_which_cpus_its_samples_were_seen) {
+  World world;
+  world.add("a");
+  world.sample("a", 0, 1).proof.cpus = {1, 3};
+  world.sample("a", 0, 1).proof.cpus = {0, 3};
+  world.sample("a", 1, 1).proof.cpus = {2};
+  const Metric metric = world.metric("a");
+  BOOST_TEST((metric.per_run.at(0).cpus == std::vector<unsigned>{0, 1, 3}));
+  BOOST_TEST((metric.per_run.at(1).cpus == std::vector<unsigned>{2}));
 }
 
 BOOST_AUTO_TEST_CASE(a_series_without_samples_is_skipped_with_the_best_reason_there_is) {
@@ -316,8 +330,8 @@ BOOST_AUTO_TEST_CASE(a_sample_off_its_cpu_is_told_and_its_check_fails) {
       world.sample(name, 0, 1);
   world.sample("strayed", 0, 1).proof.on_cpu = false;
   const Series strayed = world.merged("strayed");
-  BOOST_TEST(severity(strayed.warnings, "MIGRATED") == "noisy");
-  BOOST_TEST((strayed.status == Status::noisy));
+  BOOST_TEST(severity(strayed.warnings, "MIGRATED") == "invalid");
+  BOOST_TEST((strayed.status == Status::invalid));
   BOOST_TEST_REQUIRE(strayed.checks.size() == 1u);
   BOOST_TEST(!strayed.checks[0].ok);
   BOOST_TEST((strayed.checks[0].seen == Value(1000)));

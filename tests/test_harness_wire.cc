@@ -35,7 +35,8 @@ Sample full_sample() {
                   .wall_ns = 2.0 / 3,
                   .waited_ns = 0.3,
                   .foreign_ns = -12.5,
-                  .steal_ticks = 9};
+                  .steal_ticks = 9,
+                  .cpus = {0, 3, 4095}};
   return sample;
 }
 
@@ -72,6 +73,7 @@ void check_same(const Sample& a, const Sample& b) {
   BOOST_TEST((same_bits(a.proof.foreign_ns, b.proof.foreign_ns) ||
               (std::isnan(a.proof.foreign_ns) && std::isnan(b.proof.foreign_ns))));
   BOOST_TEST(a.proof.steal_ticks == b.proof.steal_ticks);
+  BOOST_TEST(a.proof.cpus == b.proof.cpus, boost::test_tools::per_element());
 }
 
 }  // namespace

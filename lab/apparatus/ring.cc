@@ -66,7 +66,11 @@ public:
     sample.elapsed_ns = clock::ns(begin, end);
     const std::vector<std::optional<unsigned>> places(options_.count, options_.cpu);
     sample.proof = prove(records, places, clock::ns(window_begin, window_end), true);
-    sample.proof.expected_switches = options_.count * (settling + operations);
+    const std::uint64_t hops = options_.count * (settling + operations);
+    const bool preempts = options_.tasks.policy == procs::SchedPolicy::other && options_.count > 2;
+    sample.proof.expected_switches = preempts ? 0 : hops;
+    sample.values[options_.switches_metric] =
+        static_cast<double>(sample.proof.counted_switches) / static_cast<double>(hops);
     sample.values[options_.metric] =
         sample.elapsed_ns / static_cast<double>(operations * options_.count);
     return sample;

@@ -1,6 +1,10 @@
 #pragma once
 // N tasks on one CPU pass a token around a ring of pipes; each walks its working set before it
 // passes on. The calling thread is task 0.
+//
+// Under SCHED_OTHER a task that is woken may preempt its waker, which then has to be switched in
+// once more only to fall asleep: a hop of a ring of three or more is one switch or two, as the
+// scheduler likes. SCHED_BATCH tasks do not preempt on wake-up, so that a hop is one switch.
 
 #include "lab/apparatus/team.hh"
 #include "lab/harness/sample.hh"
@@ -21,7 +25,8 @@ struct RingOptions {
   bool shared_pages = false;  // all tasks walk the same pages, else each its own
   unsigned cpu = 0;
   affinity::CpuSet usable;
-  std::size_t metric = 0;  // gets nanoseconds for one hop: take, walk, give
+  std::size_t metric = 0;           // gets nanoseconds for one hop: take, walk, give
+  std::size_t switches_metric = 1;  // gets the switches counted for one hop
 };
 
 // An operation is a lap of the ring, `count` hops.

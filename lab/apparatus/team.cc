@@ -73,8 +73,10 @@ void stand_on(std::optional<unsigned> cpu, const affinity::CpuSet& usable) {
 TaskScope::TaskScope(const TaskOptions& options) {
   if (options.slack_ns > 0)
     slack_.emplace(options.slack_ns);
-  if (options.policy == procs::SchedPolicy::fifo)
-    sched_.emplace(procs::SchedAttr{.policy = procs::SchedPolicy::fifo, .priority = 1});
+  if (options.policy == procs::SchedPolicy::other)
+    return;
+  const bool real_time = options.policy == procs::SchedPolicy::fifo;
+  sched_.emplace(procs::SchedAttr{.policy = options.policy, .priority = real_time ? 1 : 0});
 }
 
 Team::Team(const TaskOptions& options, std::vector<std::optional<unsigned>> places,

@@ -36,8 +36,6 @@ std::string document_head(const harness::Document& document, const harness::Text
   std::string out;
   for (const auto& line : wrap(text, options.width))
     out += line + "\n";
-  if (!document.complete)
-    out += "This run was not finished; what follows is what it had measured.\n";
   return out;
 }
 

@@ -6,7 +6,7 @@
 
 namespace schedlab::cli {
 
-// The lines above all labs: what ran, on what machine, and whether the file is whole.
+// The lines above all labs: what ran, and on what machine.
 std::string document_head(const harness::Document& document, const harness::TextOptions& options);
 
 }  // namespace schedlab::cli

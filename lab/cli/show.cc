@@ -16,6 +16,8 @@ int show_files(const Options& options) {
     if (options.names.size() > 1)
       out += "== " + path + "\n";
     out += document_head(document, text);
+    if (!document.complete)
+      out += "This run was not finished; what follows is what it had measured.\n";
     for (const auto& lab : document.labs)
       out += "\n" + harness::lab_text(lab, document.run.predictions, text);
   }

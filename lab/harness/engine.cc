@@ -57,15 +57,20 @@ Layout own_layout() {
 }
 
 // Finds the count of operations that takes `target_ns`: grows until a sample is long enough to
-// extrapolate from, then asks for a second reading that agrees with the first.
+// extrapolate from, and believes a count only when a second reading agrees, because one that was
+// disturbed looks long and would make all samples short.
 std::uint64_t calibrate(Subject& subject, double target_ns) {
   std::uint64_t operations = 1;
   for (int attempt = 0; attempt < 24; ++attempt) {
-    const double took = std::max(subject.sample(operations).elapsed_ns, 1.0);
+    double took = std::max(subject.sample(operations).elapsed_ns, 1.0);
+    if (took > 0.7 * target_ns) {
+      const double again = std::max(subject.sample(operations).elapsed_ns, 1.0);
+      const bool agree = std::abs(again - took) < 0.25 * took;
+      took = std::min(took, again);
+      if (agree && (took < 1.4 * target_ns || operations == 1))
+        return operations;
+    }
     const double wanted = static_cast<double>(operations) * target_ns / took;
-    const bool close = took > 0.7 * target_ns && took < 1.4 * target_ns;
-    if (close || (operations == 1 && took > target_ns))
-      return operations;
     const double limit = std::min(static_cast<double>(operations) * 20, most_operations);
     operations = static_cast<std::uint64_t>(std::max(1.0, std::round(std::min(wanted, limit))));
   }

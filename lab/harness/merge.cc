@@ -62,6 +62,7 @@ public:
       series.reason = why;
       return series;
     }
+    series.reason = failed_partly(index);
     add_metrics(index, series);
     add_proof(index, series);
     series.status = worst(series.warnings);
@@ -89,6 +90,19 @@ private:
       failure = raw.failure.empty() ? "no time was left for it" : raw.failure;
     }
     return failure;
+  }
+
+  // Of a series that ran: what kept it from running in all processes, or to the end.
+  std::string failed_partly(std::size_t index) const {
+    std::size_t failed = 0;
+    std::string failure;
+    for (const auto& reply : replies_)
+      if (!reply.series[index].failure.empty()) {
+        ++failed;
+        failure = reply.series[index].failure;
+      }
+    return failed == 0 ? ""
+                       : fmt::format("{} of {} processes: {}", failed, replies_.size(), failure);
   }
 
   void add_metrics(std::size_t index, Series& series) const {

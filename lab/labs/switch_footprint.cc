@@ -9,9 +9,10 @@
 // Reading  While all sets fit into the L2 cache together the indirect cost is small; it grows with
 //          the set until the set does not survive in any cache even without a switch, where the
 //          control is slow too and the difference shrinks.
-// Traps    Each difference has an interval of its own. One that holds zero is below resolution,
-//          not zero. The control must be measured with the same set in the same process, or page
-//          placement decides the result.
+// Traps    A woken task may preempt its waker, and then a hop is two switches: the tasks are
+//          SCHED_BATCH, which do not, and the switches are counted. Each difference has an interval
+//          of its own; one that holds zero is below resolution, not zero. The control must be
+//          measured with the same set in the same process, or page placement decides the result.
 
 #include "lab/apparatus/ring.hh"
 #include "lab/base/mapping.hh"
@@ -30,10 +31,16 @@ using namespace harness;
 using apparatus::Access;
 using apparatus::RingOptions;
 
-enum : std::size_t { hop, total, alone };
+enum : std::size_t { hop, switches, total, alone };
 
 constexpr MetricInfo metrics[] = {
     {.name = "hop", .unit = "ns", .help = "take the token, walk the set, pass it on"},
+    {.name = "switches",
+     .unit = "",
+     .better = Better::none,
+     .kind = Kind::count,
+     .help = "switches counted for one hop",
+     .show = false},
     {.name = "total",
      .unit = "ns",
      .help = "hop less the same by one task alone: direct and indirect cost of a switch",
@@ -44,6 +51,7 @@ constexpr MetricInfo metrics[] = {
 
 constexpr std::string_view task_words[] = {"threads", "processes"};
 constexpr std::string_view access_words[] = {"read", "write"};
+constexpr std::string_view policy_words[] = {"batch", "other"};
 constexpr std::string_view page_words[] = {"private", "shared"};
 
 constexpr Param params[] = {
@@ -95,6 +103,13 @@ constexpr Param params[] = {
      .quick = "threads,processes",
      .full = "threads,processes",
      .words = task_words},
+    {.name = "policy",
+     .help = "batch: one switch a hop; other: a woken task may preempt its waker",
+     .kind = Param::Kind::word,
+     .smoke = "batch",
+     .quick = "batch",
+     .full = "batch",
+     .words = policy_words},
 };
 
 // One cell of the grid, less the size and what the ring is made of.
@@ -130,6 +145,9 @@ RingOptions options_for(const Plan& plan, const Cell& cell, std::int64_t size, u
   options.cpu = cpu;
   options.usable = plan.topology().usable();
   options.metric = hop;
+  options.switches_metric = switches;
+  if (plan.text("policy") == "batch")
+    options.tasks.policy = procs::SchedPolicy::batch;
   return options;
 }
 
