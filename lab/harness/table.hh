@@ -5,10 +5,11 @@
 
 namespace schedlab::harness {
 
-// Lines up cells in columns, two spaces apart. Widths are counted in code points.
+// Lines up cells in columns, two spaces apart (one before `beside`, which is left-aligned too).
+// Widths are counted in code points. A title may have several lines; the last stands lowest.
 class Table {
 public:
-  enum class Align : unsigned char { left, right };
+  enum class Align : unsigned char { left, right, beside };
 
   // One entry for each column; a header row is printed only if one of them is not empty.
   explicit Table(std::vector<std::pair<std::string, Align>> columns);
