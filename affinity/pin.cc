@@ -40,8 +40,9 @@ CpuSet thread_affinity(pid_t tid) {
   for (std::size_t words = first_words;; words *= 2) {
     std::vector<unsigned long> mask(words);
     const long got = ::syscall(SYS_sched_getaffinity, tid, words * sizeof mask[0], mask.data());
-    if (got < 0 && (errno != EINVAL || words >= last_words))
-      throw_errno(errno, "sched_getaffinity", tid == 0 ? "" : "thread " + std::to_string(tid));
+    const int error = errno;  // naming the subject may change it
+    if (got < 0 && (error != EINVAL || words >= last_words))
+      throw_errno(error, "sched_getaffinity", tid == 0 ? "" : "thread " + std::to_string(tid));
     if (got < 0)
       continue;
     CpuSet cpus;
@@ -58,8 +59,9 @@ void bind_thread(pid_t tid, const CpuSet& cpus) {
   std::vector<unsigned long> mask(std::max<std::size_t>(1, static_cast<std::size_t>(needed)));
   hwloc_bitmap_to_ulongs(cpus.hwloc(), static_cast<unsigned>(mask.size()), mask.data());
   const long set = ::syscall(SYS_sched_setaffinity, tid, mask.size() * sizeof mask[0], mask.data());
+  const int error = errno;  // naming the subject may change it
   if (set < 0)
-    throw_errno(errno, "sched_setaffinity", subject(cpus));
+    throw_errno(error, "sched_setaffinity", subject(cpus));
   const CpuSet granted = thread_affinity(tid);
   if (granted != cpus)
     throw Unsupported("asked for " + described(cpus) + ", the kernel granted " +

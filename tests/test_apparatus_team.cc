@@ -32,6 +32,14 @@ const std::array kinds = {TaskKind::threads, TaskKind::processes};
 const affinity::CpuSet usable = affinity::thread_affinity();
 constexpr unsigned no_such_cpu = 4000;
 
+#if defined(__SANITIZE_THREAD__)
+constexpr bool thread_sanitizer = true;
+#elif defined(__has_feature)
+constexpr bool thread_sanitizer = __has_feature(thread_sanitizer);
+#else
+constexpr bool thread_sanitizer = false;
+#endif
+
 using Places = std::vector<std::optional<unsigned>>;
 
 const Places hopeless[] = {{std::optional(no_such_cpu)},
@@ -143,7 +151,7 @@ BOOST_DATA_TEST_CASE(the_destructor_leaves_no_thread_process_or_descriptor, bdat
   for (int i = 0; i < 3; ++i) {
     Team team({.kind = kind}, all_places(), usable, [](unsigned, std::uint64_t) {});
     const auto during = belongings();
-    BOOST_TEST((during.threads > 1) == (kind == TaskKind::threads));
+    BOOST_TEST((during.threads > 0) == (kind == TaskKind::threads));
     BOOST_TEST(during.children == (kind == TaskKind::processes));
     team.start(1);
     team.finish();
@@ -164,6 +172,10 @@ BOOST_DATA_TEST_CASE(a_place_that_cannot_be_had_is_told_and_nothing_is_left, bda
 }
 
 BOOST_AUTO_TEST_CASE(the_death_of_a_member_process_ends_the_program_and_says_so) {
+  if (thread_sanitizer) {
+    BOOST_TEST_MESSAGE("the thread sanitizer keeps signals back during a system call of ours");
+    return;
+  }
   const auto [cause, said] = ended([] {
     Team team({.kind = TaskKind::processes}, {usable.first(), usable.first()}, usable,
               [](unsigned member, std::uint64_t) {

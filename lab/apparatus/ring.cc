@@ -95,8 +95,10 @@ private:
     return areas_[task % areas_.size()].data();
   }
 
+  // Pages that are shared have been written by task 0 before the others read them.
   void touch(unsigned task) noexcept {
-    keep(walk(area(task), options_.size, page_size(), Access::write));
+    const bool first = task == 0 || !options_.shared_pages;
+    keep(walk(area(task), options_.size, page_size(), first ? Access::write : Access::read));
   }
 
   void work(unsigned task) noexcept {
