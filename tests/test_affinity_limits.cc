@@ -1,38 +1,14 @@
 #include "affinity/limits.hh"
 
+#include "tests/fake_root.hh"
 #include "tests/topology_fixtures.hh"
-
-#include <filesystem>
-#include <fstream>
-#include <unistd.h>
 
 using namespace schedlab;
 using namespace schedlab::affinity;
 
 namespace {
 
-// A /proc and a /sys of our own.
-class FakeRoot {
-public:
-  FakeRoot() : path_("/tmp/schedlab-limits-" + std::to_string(::getpid())) {
-    std::filesystem::create_directories(path_);
-  }
-  FakeRoot(const FakeRoot&) = delete;
-  FakeRoot& operator=(const FakeRoot&) = delete;
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
-
-  FakeRoot& put(const std::string& file, const std::string& text) {
-    const std::filesystem::path path(path_ + file);
-    std::filesystem::create_directories(path.parent_path());
-    std::ofstream(path) << text << '\n';
-    return *this;
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] CgroupLimits limits() const { return cgroup_limits(path_); }
-
-private:
-  std::string path_;
-};
+using testing::FakeRoot;
 
 const std::string v2_mount =
     "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
@@ -52,7 +28,7 @@ BOOST_AUTO_TEST_CASE(in_v2_the_smallest_limit_up_to_the_root_holds) {
       .put("/sys/fs/cgroup/a/pids.max", "500")
       .put("/sys/fs/cgroup/a/cpuset.cpus.effective", "0-1,4")
       .put("/sys/fs/cgroup/a/cpuset.mems.effective", "0-1");
-  const auto limits = root.limits();
+  const auto limits = cgroup_limits(root.path());
   BOOST_TEST(limits.version == 2);
   BOOST_TEST(limits.path == "/a/b");
   BOOST_TEST(limits.quota_cpus.value() == 1.5);
@@ -70,9 +46,9 @@ BOOST_AUTO_TEST_CASE(in_a_container_the_root_of_v2_is_its_own_cgroup) {
       .put("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu memory pids")
       .put("/sys/fs/cgroup/cpu.max", "50000 100000")
       .put("/sys/fs/cgroup/cpuset.cpus.effective", "3");
-  BOOST_TEST(root.limits().quota_cpus.value() == 0.5);
-  BOOST_TEST(root.limits().cpuset.value().list() == "3");
-  BOOST_TEST(!root.limits().memory_max);
+  BOOST_TEST(cgroup_limits(root.path()).quota_cpus.value() == 0.5);
+  BOOST_TEST(cgroup_limits(root.path()).cpuset.value().list() == "3");
+  BOOST_TEST(!cgroup_limits(root.path()).memory_max);
 }
 
 BOOST_AUTO_TEST_CASE(in_v1_each_controller_has_its_own_path) {
@@ -90,7 +66,7 @@ BOOST_AUTO_TEST_CASE(in_v1_each_controller_has_its_own_path) {
       .put("/sys/fs/cgroup/cpuset/s/cpuset.effective_mems", "0")
       .put("/sys/fs/cgroup/memory/m/memory.limit_in_bytes", "4096")
       .put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712");
-  const auto limits = root.limits();
+  const auto limits = cgroup_limits(root.path());
   BOOST_TEST(limits.version == 1);
   BOOST_TEST(limits.path == "/c/d");
   BOOST_TEST(limits.quota_cpus.value() == 3.0);
@@ -111,7 +87,7 @@ BOOST_AUTO_TEST_CASE(in_a_hybrid_each_controller_is_found_where_it_is) {
       .put("/sys/fs/cgroup/unified/new/cpu.max", "10000 100000")
       .put("/sys/fs/cgroup/unified/new/cpuset.cpus.effective", "1")
       .put("/sys/fs/cgroup/unified/new/memory.max", "777");
-  const auto limits = root.limits();
+  const auto limits = cgroup_limits(root.path());
   BOOST_TEST(limits.version == 1);
   BOOST_TEST(limits.quota_cpus.value() == 0.5);
   BOOST_TEST(limits.cpuset.value().list() == "1");
@@ -127,18 +103,18 @@ BOOST_AUTO_TEST_CASE(a_mount_that_shows_a_part_of_the_hierarchy_is_seen_through)
       .put("/sys/fs/cgroup/cpu/sub/cpu.cfs_quota_us", "100000")
       .put("/sys/fs/cgroup/cpu/sub/cpu.cfs_period_us", "100000");
   root.put("/proc/self/cgroup", "1:cpu:/docker/x");
-  BOOST_TEST(root.limits().quota_cpus.value() == 2.0);
+  BOOST_TEST(cgroup_limits(root.path()).quota_cpus.value() == 2.0);
   root.put("/proc/self/cgroup", "1:cpu:/docker/x/sub");
-  BOOST_TEST(root.limits().quota_cpus.value() == 1.0);
+  BOOST_TEST(cgroup_limits(root.path()).quota_cpus.value() == 1.0);
   root.put("/proc/self/cgroup", "1:cpu:/docker/xy/sub");
-  BOOST_TEST(root.limits().quota_cpus.value() == 2.0);
+  BOOST_TEST(cgroup_limits(root.path()).quota_cpus.value() == 2.0);
   root.put("/proc/self/cgroup", "1:cpu:/../../sub");
-  BOOST_TEST(root.limits().quota_cpus.value() == 2.0);
+  BOOST_TEST(cgroup_limits(root.path()).quota_cpus.value() == 2.0);
 }
 
 BOOST_AUTO_TEST_CASE(without_cgroups_there_are_no_limits) {
   const FakeRoot root;
-  const auto limits = root.limits();
+  const auto limits = cgroup_limits(root.path());
   BOOST_TEST(limits.version == 0);
   BOOST_TEST(!limits.quota_cpus);
   BOOST_TEST(!limits.cpuset);
@@ -154,9 +130,9 @@ BOOST_AUTO_TEST_CASE(garbage_in_the_files_is_no_limit) {
       .put("/sys/fs/cgroup/cgroup.controllers", "cpu memory")
       .put("/sys/fs/cgroup/a/cpu.max", "lots of it")
       .put("/sys/fs/cgroup/a/memory.max", "");
-  BOOST_TEST(root.limits().version == 2);
-  BOOST_TEST(!root.limits().quota_cpus);
-  BOOST_TEST(!root.limits().memory_max);
+  BOOST_TEST(cgroup_limits(root.path()).version == 2);
+  BOOST_TEST(!cgroup_limits(root.path()).quota_cpus);
+  BOOST_TEST(!cgroup_limits(root.path()).memory_max);
 }
 
 BOOST_AUTO_TEST_CASE(throttling_is_summed_over_the_parents) {

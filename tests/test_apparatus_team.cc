@@ -19,6 +19,19 @@ static std::ostream& operator<<(std::ostream& out, TaskKind kind) {
   return out << to_text(kind);
 }
 
+// One number for each member, in memory that processes share as well.
+class Board {
+public:
+  explicit Board(std::size_t members)
+      : memory_(Mapping::shared_memory(members * sizeof(std::atomic<std::uint64_t>))) {}
+  std::atomic<std::uint64_t>& operator[](std::size_t member) const {
+    return memory_.as<std::atomic<std::uint64_t>>()[member];
+  }
+
+private:
+  Mapping memory_;
+};
+
 }  // namespace schedlab::apparatus
 
 using namespace schedlab;
@@ -45,19 +58,6 @@ using Places = std::vector<std::optional<unsigned>>;
 const Places hopeless[] = {{std::optional(no_such_cpu)},
                            {usable.first(), no_such_cpu},
                            {no_such_cpu, no_such_cpu, usable.first()}};
-
-// One number for each member, in memory that processes share as well.
-class Board {
-public:
-  explicit Board(std::size_t members)
-      : memory_(Mapping::shared_memory(members * sizeof(std::atomic<std::uint64_t>))) {}
-  std::atomic<std::uint64_t>& operator[](std::size_t member) const {
-    return memory_.as<std::atomic<std::uint64_t>>()[member];
-  }
-
-private:
-  Mapping memory_;
-};
 
 // Every usable CPU twice, so that a machine with one has more than one member too.
 Places all_places() {
@@ -151,7 +151,7 @@ BOOST_DATA_TEST_CASE(the_destructor_leaves_no_thread_process_or_descriptor, bdat
   for (int i = 0; i < 3; ++i) {
     Team team({.kind = kind}, all_places(), usable, [](unsigned, std::uint64_t) {});
     const auto during = belongings();
-    BOOST_TEST((during.threads > 0) == (kind == TaskKind::threads));
+    BOOST_TEST((during.threads > before.threads) == (kind == TaskKind::threads));
     BOOST_TEST(during.children == (kind == TaskKind::processes));
     team.start(1);
     team.finish();

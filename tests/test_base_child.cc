@@ -208,6 +208,7 @@ BOOST_AUTO_TEST_CASE(the_lifeline_holds_when_the_mapped_numbers_cover_it) {
   });
   const Watched program(hear(told));
   parent.signal(SIGKILL);
+  parent.wait();
   BOOST_TEST(program.ends_within(10'000));
   BOOST_TEST(program.reap_signal() == SIGKILL);
 }

@@ -13,11 +13,14 @@ struct Paired {
   std::vector<double> b;
 };
 
-Paired pair_up(const Metric& a, const Metric& b) {
+// Empty if one of the metrics is missing.
+Paired pair_up(const Metric* a, const Metric* b) {
   Paired paired;
-  for (const auto& run : a.per_run) {
-    const auto other = std::ranges::find(b.per_run, run.process, &PerRun::process);
-    if (!run.median || other == b.per_run.end() || !other->median)
+  if (!a || !b)
+    return paired;
+  for (const auto& run : a->per_run) {
+    const auto other = std::ranges::find(b->per_run, run.process, &PerRun::process);
+    if (!run.median || other == b->per_run.end() || !other->median)
       continue;
     paired.a.push_back(*run.median);
     paired.b.push_back(*other->median);
@@ -45,11 +48,7 @@ const Metric* Findings::metric(std::string_view series_name,
 
 std::optional<Estimate> Findings::ratio(std::string_view series_a, std::string_view series_b,
                                         std::string_view metric_name) const {
-  const Metric* a = metric(series_a, metric_name);
-  const Metric* b = metric(series_b, metric_name);
-  if (!a || !b)
-    return std::nullopt;
-  const Paired paired = pair_up(*a, *b);
+  const Paired paired = pair_up(metric(series_a, metric_name), metric(series_b, metric_name));
   const auto positive = [](double value) { return value > 0; };
   if (paired.a.empty() || !std::ranges::all_of(paired.a, positive) ||
       !std::ranges::all_of(paired.b, positive))
@@ -59,11 +58,7 @@ std::optional<Estimate> Findings::ratio(std::string_view series_a, std::string_v
 
 std::optional<Estimate> Findings::difference(std::string_view series_a, std::string_view series_b,
                                              std::string_view metric_name) const {
-  const Metric* a = metric(series_a, metric_name);
-  const Metric* b = metric(series_b, metric_name);
-  if (!a || !b)
-    return std::nullopt;
-  const Paired paired = pair_up(*a, *b);
+  const Paired paired = pair_up(metric(series_a, metric_name), metric(series_b, metric_name));
   if (paired.a.empty())
     return std::nullopt;
   return paired_difference(paired.a, paired.b);

@@ -70,6 +70,7 @@ struct Runner::State {
   struct Replicate {
     std::optional<Reply> reply;
     std::string failure;
+    bool hung = false;  // and would again
   };
   Replicate replicate(const Plan& plan, const Request& request);
   bool wait(Child& child, const Plan& plan, const Request& request, const Progress& shared);
@@ -170,15 +171,16 @@ Runner::State::Replicate Runner::State::replicate(const Plan& plan, const Reques
     child.signal(SIGKILL);
   const ExitCause cause = child.wait();
   if (interrupted)
-    return {std::nullopt, "interrupted"};
+    return {std::nullopt, "interrupted", false};
   if (!ended)
-    return {std::nullopt, "a replicate process did not end in time and was killed"};
+    return {std::nullopt, "a replicate process did not end in time and was killed", true};
   if (!cause.success()) {
     const std::string said = last_line(contents(errors));
     return {std::nullopt,
-            "a replicate process failed: " + cause.text() + (said.empty() ? "" : ": " + said)};
+            "a replicate process failed: " + cause.text() + (said.empty() ? "" : ": " + said),
+            false};
   }
-  return {decode_reply(contents(reply_file)), ""};
+  return {decode_reply(contents(reply_file)), "", false};
 }
 
 void Runner::State::measure_lab(const Plan& plan, LabResult& result) {
@@ -202,6 +204,8 @@ void Runner::State::measure_lab(const Plan& plan, LabResult& result) {
     Replicate done = replicate(plan, request);
     if (!done.reply) {
       failure = done.failure;
+      if (done.hung)
+        break;
       continue;
     }
     for (const auto& raw : done.reply->series)

@@ -1,7 +1,8 @@
 """switch_footprint and switch_cost beside second methods of plain libc, and the null system call
 beside `perf bench syscall basic`. Prints rows for docs/trust.md; never fails on a time.
 
-usage: switch_second.py SCHEDLAB SECOND_FOOTPRINT SECOND_WAKEUP [PAIRS]
+usage: switch_second.py SCHEDLAB SECOND_FOOTPRINT SECOND_WAKEUP [PAIRS [ROWS]]
+ROWS is a part of footprint/RING/SIZE, switch/MECHANISM, wakeup/futex or syscall.
 """
 import itertools
 import json
@@ -53,59 +54,105 @@ class Replay:
         return lambda: self.seen[next(following)][index]
 
 
-def row(what, ratio, same, ours, peer):
-    print(f"| {what} | {ours:.0f} | {peer:.0f} | {show(ratio)} | {show(same)} "
+def show_row(name, ours, peer, ratio, same):
+    print(f"| {name} | {ours:.0f} | {peer:.0f} | {show(ratio)} | {show(same)} "
           f"| within {share:.0%} | {within(ratio, share)} |", flush=True)
 
 
 def compare_all(names, ours, peer, pairs):
-    """A row for each number that both give, from the same runs."""
+    """A row for each of the numbers that both give, all from the same runs."""
     ours, peer = Replay(ours), Replay(peer)
+    first = compare(ours.first, peer.first, pairs)
     for index, name in enumerate(names):
-        mean = compare(ours.first, peer.first, pairs) if index == 0 else None
-        medians = [median([seen[index] for seen in side.seen]) for side in (ours, peer)]
-        if min(seen[index] for side in (ours, peer) for seen in side.seen) <= 0:
+        columns = [[seen[index] for seen in side.seen] for side in (ours, peer)]
+        medians = [median(column) for column in columns]
+        if min(map(min, columns)) <= 0:
             print(f"| {name} | {medians[0]:.0f} | {medians[1]:.0f} | below resolution | | "
                   f"within {share:.0%} | cannot tell here |", flush=True)
             continue
-        row(name, *(mean or compare(ours.again(index), peer.again(index), pairs)), *medians)
+        ratio, same = first if index == 0 else compare(ours.again(index), peer.again(index), pairs)
+        show_row(name, *medians, ratio, same)
+
+
+def size_text(size):
+    return f"{size >> 20}M" if size >> 20 else f"{size >> 10}K" if size else "0"
 
 
 def footprint_lab(schedlab, cpu, ring, size):
     series = run_lab(schedlab, "switch_footprint", cpu,
-                     {"ring": ring, "size": size, "tasks": "processes", "stride": 64,
-                      "access": "write", "pages": "private"})
-    text = f"{size >> 10}K" if 0 < size < 1 << 20 else f"{size >> 20}M" if size else "0"
-    tail = f"{ring}/{text}/write/private"
-    ring_series = series[f"processes/{tail}"]
-    return ring_series["hop"], ring_series["total"], series[f"alone/{tail}"]["alone"]
+                     {"ring": ring, "size": size, "stride": 64, "access": "write",
+                      "pages": "private", "tasks": "processes"})
+    tail = f"{ring}/{size_text(size)}/write/private"
+    measured = series[f"processes/{tail}"]
+    return measured["hop"], measured["total"], series[f"alone/{tail}"]["alone"]
 
 
 def footprint_second(program, cpu, ring, size):
-    hop, alone, total = numbers([program, cpu, ring, size, 64, 10])
+    hop, alone, total = numbers([program, cpu, ring, size, 64, 6])
     return hop, total, alone
 
 
-def footprint_rows(schedlab, program, cpu, pairs):
-    for ring, size in itertools.product(rings, sizes):
-        what = f"switch_footprint {{}}, ring of {ring}, {size >> 10} KiB"
-        compare_all([what.format(name) for name in ("hop", "total", "alone")],
-                    lambda: footprint_lab(schedlab, cpu, ring, size),
-                    lambda: footprint_second(program, cpu, ring, size), pairs)
+def compare_footprint(schedlab, program, cpu, ring, size, pairs):
+    compare_all([f"switch_footprint {name}, ring of {ring}, sets of {size_text(size)}"
+                 for name in ("hop", "total", "alone")],
+                lambda: footprint_lab(schedlab, cpu, ring, size),
+                lambda: footprint_second(program, cpu, ring, size), pairs)
 
 
-def switch_rows(schedlab, program, cpus, pairs):
+def switch_lab(schedlab, place, mechanism, metric):
+    series = run_lab(schedlab, "switch_cost", place,
+                     {"mechanism": mechanism, "tasks": "processes"})
+    return [values[metric] for name, values in series.items()
+            if name.endswith(f"/{mechanism}/processes") and metric in values]
+
+
+def compare_switch(schedlab, program, cpus, mechanism, pairs):
+    """On one CPU where there is one, and as a wake-up where there are two."""
+    metric = "switch" if cpus[0] == cpus[-1] else "wakeup"
+    handovers = 100_000 if metric == "switch" else 20_000
+    place = ",".join(map(str, dict.fromkeys(cpus)))
+    compare_all([f"switch_cost {metric}, {mechanism}, processes"],
+                lambda: switch_lab(schedlab, place, mechanism, metric),
+                lambda: numbers([program, *cpus, mechanism, handovers, 6]), pairs)
+
+
+def null_syscall_lab(schedlab, cpu):
+    series = run_lab(schedlab, "switch_cost", cpu, {"mechanism": "futex", "tasks": "processes"})
+    return [series["floor/null syscall"]["floor"]]
+
+
+def null_syscall_perf(cpu):
+    seconds = numbers(["taskset", "-c", cpu, "perf", "bench", "-f", "simple", "syscall", "basic",
+                       "-l", syscall_loops])[0]
+    return [seconds * 1e9 / syscall_loops]
+
+
+def have_perf():
+    return shutil.which("perf") is not None and subprocess.run(
+        ["perf", "--version"], capture_output=True).returncode == 0
+
+
+def main():
+    schedlab, footprint, wakeup = sys.argv[1:4]
+    pairs = int(sys.argv[4]) if len(sys.argv) > 4 else 20
+    only = sys.argv[5] if len(sys.argv) > 5 else ""
+    cpus = sorted(os.sched_getaffinity(0))
     last = cpus[-1]
+    print("| what | ours, ns | second, ns | ratio | second to itself | target | verdict |")
+    print("|---|---|---|---|---|---|---|")
+    for ring, size in itertools.product(rings, sizes):
+        if only in f"footprint/{ring}/{size_text(size)}":
+            compare_footprint(schedlab, footprint, last, ring, size, pairs)
     for mechanism in ("futex", "pipe"):
-        def second(first, count):
-            return numbers([program, first, last, mechanism, count, 6])
+        if only in f"switch/{mechanism}":
+            compare_switch(schedlab, wakeup, (last, last), mechanism, pairs)
+    if len(cpus) > 1 and only in "wakeup/futex":
+        compare_switch(schedlab, wakeup, (cpus[0], last), "futex", pairs)
+    if have_perf() and only in "syscall":
+        compare_all(["null system call, against perf bench syscall basic"],
+                    lambda: null_syscall_lab(schedlab, last), lambda: null_syscall_perf(last),
+                    pairs)
+    return 0
 
-        def lab(place, relation, metric):
-            series = run_lab(schedlab, "switch_cost", place,
-                             {"mechanism": mechanism, "tasks": "processes"})
-            found = [values for name, values in series.items()
-                     if name == f"{relation}/{mechanism}/processes" and metric in values]
-            return [found[0][metric]]
 
-        compare_all([f"switch, {mechanism}, processes, one CPU"],
-                    lambda: lab(last, "same-pu", "switch"), lambda: second(last, 100_000), pairs)
+sys.exit(main())
