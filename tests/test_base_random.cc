@@ -33,6 +33,7 @@ std::vector<std::uint64_t> tally(std::size_t cells, int draws, Draw draw) {
 }
 
 // 99.9 % quantiles of the chi-square distribution.
+constexpr double limit_2_degrees = 13.82;
 constexpr double limit_9_degrees = 27.88;
 constexpr double limit_23_degrees = 49.73;
 
@@ -92,6 +93,10 @@ BOOST_AUTO_TEST_CASE(a_bound_just_above_half_of_the_range_shows_no_modulo_bias) 
   const auto fair =
       tally(10, 100'000, [&] { return static_cast<std::size_t>(random.below(bound) / part); });
   BOOST_TEST(chi_square(fair) < limit_9_degrees);
+  // A multiplication without rejection gives every third number twice as often as its neighbours.
+  const auto thirds =
+      tally(3, 100'000, [&] { return static_cast<std::size_t>(random.below(bound) % 3); });
+  BOOST_TEST(chi_square(thirds) < limit_2_degrees);
   // The control: a remainder prefers the lower third.
   const auto biased =
       tally(10, 100'000, [&] { return static_cast<std::size_t>(random() % bound / part); });

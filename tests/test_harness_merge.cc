@@ -196,7 +196,7 @@ BOOST_AUTO_TEST_CASE(a_floor_may_itself_be_derived) {
   world.add("alone0");
   world.add("ring1", {{.metric = total,
                        .value = cost("ring1", "alone1"),
-                       .floors = {{"direct", {"ring0", total, 1}}}}});
+                       .floors = {{"direct", {"ring0", total, 0.5}}}}});
   world.add("alone1");
   world.samples("ring0", {30, 31, 32, 33, 34, 35});
   world.samples("alone0", {10, 10, 10, 10, 10, 10});
@@ -206,10 +206,10 @@ BOOST_AUTO_TEST_CASE(a_floor_may_itself_be_derived) {
   BOOST_TEST(metric.median.value() == 92.5);
   BOOST_TEST_REQUIRE(metric.floors.size() == 1u);
   BOOST_TEST(metric.floors[0].name == "direct");
-  BOOST_TEST(metric.floors[0].median.value() == 22.5);
-  BOOST_TEST(metric.net.value().median.value() == 70.0);
-  BOOST_TEST(metric.net.value().ci.value().low == 70.0);
-  BOOST_TEST(metric.net.value().ci.value().high == 70.0);
+  BOOST_TEST(metric.floors[0].median.value() == 11.25);
+  BOOST_TEST(metric.net.value().median.value() == 81.25);
+  BOOST_TEST(metric.net.value().ci.value().low == 80.0);
+  BOOST_TEST(metric.net.value().ci.value().high == 82.5);
   BOOST_TEST(!metric.net.value().below_resolution);
 }
 

@@ -2,9 +2,9 @@
 // N tasks on one CPU pass a token around a ring of pipes; each walks its working set before it
 // passes on. The calling thread is task 0.
 //
-// Under SCHED_OTHER a task that is woken may preempt its waker, which then has to be switched in
-// once more only to fall asleep: a hop of a ring of three or more is one switch or two, as the
-// scheduler likes. SCHED_BATCH tasks do not preempt on wake-up, so that a hop is one switch.
+// A task that is woken may preempt its waker, which then has to be switched in once more only to
+// fall asleep: a hop of a ring of three or more is one switch or two, as the scheduler likes. Under
+// SCHED_BATCH, whose tasks do not preempt on wake-up, it is nearly always one.
 
 #include "lab/apparatus/team.hh"
 #include "lab/harness/sample.hh"

@@ -346,11 +346,8 @@ std::vector<Series> merge(const Plan& plan, std::span<const Reply> replies) {
 std::vector<Warning> lab_warnings(const Plan& plan, std::span<const Reply> replies) {
   std::vector<Warning> warnings;
   unsigned cut = 0;
-  std::set<std::uint64_t> texts, stacks;
   for (const auto& reply : replies) {
     cut = std::max(cut, reply.rounds_cut);
-    texts.insert(reply.layout.text);
-    stacks.insert(reply.layout.stack);
   }
   if (cut > 0)
     warnings.push_back(make_warning(

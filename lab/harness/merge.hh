@@ -14,7 +14,7 @@ namespace schedlab::harness {
 // nothing could be run. Gives one Series for each planned one.
 std::vector<Series> merge(const Plan& plan, std::span<const Reply> replies);
 
-// What concerns the lab as a whole: rounds cut, replicates that share a layout.
+// What concerns the lab as a whole: rounds cut, too few processes.
 std::vector<Warning> lab_warnings(const Plan& plan, std::span<const Reply> replies);
 
 }  // namespace schedlab::harness

@@ -23,7 +23,8 @@ unsigned faults(const Proof& proof) noexcept {
     const auto counted = static_cast<double>(proof.counted_switches);
     if (counted < 0.99 * expected - 4)  // starting and ending a sample blurs a few
       found |= fault_count;
-    if (counted > 1.02 * expected + 4)
+    const auto most = std::max(expected, static_cast<double>(proof.most_switches));
+    if (counted > 1.02 * most + 4)
       found |= fault_preempted;
   }
   // A comparison with not_measured is false.

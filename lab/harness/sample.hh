@@ -16,6 +16,7 @@ inline constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
 struct Proof {
   bool on_cpu = true;                   // every pinned task was where it belongs, before and after
   std::uint64_t expected_switches = 0;  // 0: no expectation
+  std::uint64_t most_switches = 0;      // where more can be in order; 0: what is expected
   std::uint64_t counted_switches = 0;   // voluntary and involuntary, all tasks of the subject
   double wall_ns = 0;                   // the window the counters below cover
   double waited_ns = 0;                 // run-queue wait of all tasks

@@ -26,7 +26,8 @@ json pack(const Sample& sample) {
           sample.elapsed_ns,
           values,
           {proof.on_cpu, proof.expected_switches, proof.counted_switches, proof.wall_ns,
-           proof.waited_ns, number(proof.foreign_ns), proof.steal_ticks, proof.cpus}};
+           proof.waited_ns, number(proof.foreign_ns), proof.steal_ticks, proof.cpus,
+           proof.most_switches}};
 }
 
 Sample unpack(const json& packed) {
@@ -38,6 +39,7 @@ Sample unpack(const json& packed) {
   const json& proof = packed.at(3);
   sample.proof = {.on_cpu = proof.at(0),
                   .expected_switches = proof.at(1),
+                  .most_switches = proof.at(8),
                   .counted_switches = proof.at(2),
                   .wall_ns = number(proof.at(3)),
                   .waited_ns = number(proof.at(4)),

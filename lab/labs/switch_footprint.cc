@@ -15,6 +15,7 @@
 //          measured with the same set in the same process, or page placement decides the result.
 
 #include "lab/apparatus/ring.hh"
+#include "lab/base/error.hh"
 #include "lab/base/mapping.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
@@ -23,6 +24,8 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 namespace schedlab::labs {
 namespace {
@@ -210,8 +213,10 @@ void plan_series(Plan& plan) {
   if (ones.chosen.empty())
     return;
   const unsigned cpu = ones.chosen.front();
+  if (plan.number("stride") % 8 != 0)
+    throw BadInput("switch_footprint.stride: a multiple of 8 is needed, the size of one access");
   auto sizes = plan.numbers("size");
-  if (sizes.front() != 0)
+  if (std::ranges::find(sizes, 0) == sizes.end())
     sizes.insert(sizes.begin(), 0);  // the direct cost is needed
   for (const auto ring : plan.numbers("ring"))
     for (const auto& access : plan.words("access"))

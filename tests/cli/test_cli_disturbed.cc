@@ -47,6 +47,25 @@ std::size_t labs_in(const std::string& path) {
   return read_text(path) ? harness::read_document(path).labs.size() : 0;
 }
 
+// Moves all threads of a process to a CPU; none while it has but one, because it is then still
+// looking at the machine, and would take the move for its limit.
+void push_threads(pid_t pid, unsigned cpu) {
+  std::error_code ended;
+  std::vector<pid_t> threads;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", ended))
+    threads.push_back(std::stoi(task.path().filename()));
+  if (threads.size() < 2)
+    return;
+  for (const pid_t thread : threads) {
+    try {
+      affinity::bind_thread(thread, affinity::CpuSet{cpu});
+    } catch (const std::exception&) {
+      continue;  // the thread has ended
+    }
+  }
+}
+
 std::string first_cpu() {
   return "cpus:" + std::to_string(affinity::Topology::machine().usable().first());
 }
@@ -162,19 +181,9 @@ BOOST_AUTO_TEST_CASE(a_forced_migration_is_noticed, *ut::precondition(two_cpus))
   // Pushes every thread of the replicate to the other CPU, again and again.
   std::optional<ExitCause> cause;
   for (int i = 0; i < 4000 && !cause; ++i) {
-    for (const pid_t pid : processes_with(mark, value)) {
-      if (pid == run.pid())
-        continue;
-      std::error_code ended;
-      for (const auto& task :
-           std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", ended)) {
-        try {
-          affinity::bind_thread(std::stoi(task.path().filename()), affinity::CpuSet{cpus[1]});
-        } catch (const std::exception&) {
-          continue;  // the thread has ended
-        }
-      }
-    }
+    for (const pid_t pid : processes_with(mark, value))
+      if (pid != run.pid())
+        push_threads(pid, cpus[1]);
     cause = run.wait_for(15);
   }
   BOOST_TEST_REQUIRE(cause.has_value());

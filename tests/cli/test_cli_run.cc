@@ -7,6 +7,7 @@
 #include "lab/harness/document_json.hh"
 #include "lab/harness/engine.hh"
 #include "lab/harness/findings.hh"
+#include "lab/harness/tool_info.hh"
 #include "lab/harness/wire.hh"
 
 #include <boost/test/unit_test.hpp>
@@ -28,6 +29,12 @@ harness::Document run_to_document(std::vector<std::string> arguments) {
   const Output output = run_program(arguments);
   BOOST_TEST_REQUIRE(output.cause.text() == "exit status 0", output.err);
   return harness::parse_document(output.out, "standard output");
+}
+
+boost::test_tools::assertion_result addresses_are_drawn(boost::unit_test::test_unit_id) {
+  boost::test_tools::assertion_result drawn(harness::tool_info().sanitizers == "none");
+  drawn.message() << "sanitizers put the heap at fixed addresses";
+  return drawn;
 }
 
 }  // namespace
@@ -142,7 +149,8 @@ BOOST_AUTO_TEST_CASE(the_plan_measures_nothing_and_names_what_would_run) {
   BOOST_TEST(output.out.find("seed 3") != std::string::npos);
 }
 
-BOOST_AUTO_TEST_CASE(replicates_differ_in_the_addresses_of_text_heap_and_stack) {
+BOOST_AUTO_TEST_CASE(replicates_differ_in_the_addresses_of_text_heap_and_stack,
+                     *boost::unit_test::precondition(addresses_are_drawn)) {
   std::set<std::uint64_t> texts, heaps, stacks;
   const int replicates = 6;
   for (int i = 0; i < replicates; ++i) {

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,9 +45,14 @@ struct Work {
   std::size_t stride;
 };
 
+struct Hop {
+  double ns;
+  double switches;
+};
+
 struct Reading {
-  double hop;
-  double alone;
+  Hop hop;
+  Hop alone;
 };
 
 long must(long result, const char* call) {
@@ -121,7 +127,15 @@ void walk(volatile std::byte* set, Work work) {
   ::_exit(1);
 }
 
-double ring_hop(std::size_t members, Work work, std::int64_t hops) {
+// Of all processes that were waited for.
+long switches_so_far() {
+  rusage usage{};
+  ::getrusage(RUSAGE_CHILDREN, &usage);
+  return usage.ru_nvcsw + usage.ru_nivcsw;
+}
+
+Hop ring_hop(std::size_t members, Work work, std::int64_t hops) {
+  const long switches = switches_so_far();
   std::vector<Pipe> pipes(members);
   std::generate(pipes.begin(), pipes.end(), make_pipe);
   const Pipe result = make_pipe();
@@ -147,7 +161,8 @@ double ring_hop(std::size_t members, Work work, std::int64_t hops) {
     ::close(pipe.out);
   }
   ::close(result.in);
-  return static_cast<double>(took) / static_cast<double>(hops);
+  return {static_cast<double>(took) / static_cast<double>(hops),
+          static_cast<double>(switches_so_far() - switches) / static_cast<double>(token.left)};
 }
 
 std::int64_t hops_for(double hop) {
@@ -176,13 +191,14 @@ int main(int argc, char** argv) {
   const std::size_t repetitions = number(argv[5]);
   if (members == 0 || work.stride < sizeof(std::uint64_t) || repetitions == 0)
     return 2;
-  const std::int64_t ring_hops = hops_for(ring_hop(members, work, pilot_hops));
-  const std::int64_t alone_hops = hops_for(ring_hop(1, work, pilot_hops));
+  const std::int64_t ring_hops = hops_for(ring_hop(members, work, pilot_hops).ns);
+  const std::int64_t alone_hops = hops_for(ring_hop(1, work, pilot_hops).ns);
   std::vector<Reading> readings(repetitions);
   for (Reading& reading : readings)
     reading = {ring_hop(members, work, ring_hops), ring_hop(1, work, alone_hops)};
-  std::printf("%.1f %.1f %.1f\n", median(readings, [](const Reading& r) { return r.hop; }),
-              median(readings, [](const Reading& r) { return r.alone; }),
-              median(readings, [](const Reading& r) { return r.hop - r.alone; }));
+  std::printf("%.1f %.1f %.1f %.3f\n", median(readings, [](const Reading& r) { return r.hop.ns; }),
+              median(readings, [](const Reading& r) { return r.alone.ns; }),
+              median(readings, [](const Reading& r) { return r.hop.ns - r.alone.ns; }),
+              median(readings, [](const Reading& r) { return r.hop.switches; }));
   return 0;
 }

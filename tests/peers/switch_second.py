@@ -25,12 +25,12 @@ def output(command):
 
 
 def run_lab(schedlab, lab, cpus, values):
-    """The medians of a run, by name of series and of metric."""
+    """The medians of a run, by name of series and of metric; 0 where the run could give none."""
     command = [schedlab, "run", lab, "--json", "--place", f"cpus:{cpus}", "--processes", 6]
     for name, value in values.items():
         command += ["--set", f"{lab}.{name}={value}"]
     series = json.loads(output(command))["labs"][0]["series"]
-    return {entry["name"]: {metric["name"]: metric["median"] for metric in entry["metrics"]}
+    return {entry["name"]: {metric["name"]: metric["median"] or 0.0 for metric in entry["metrics"]}
             for entry in series}
 
 
@@ -88,7 +88,7 @@ def footprint_lab(schedlab, cpu, ring, size):
 
 
 def footprint_second(program, cpu, ring, size):
-    hop, alone, total = numbers([program, cpu, ring, size, 64, 6])
+    hop, alone, total, _ = numbers([program, cpu, ring, size, 64, 6])
     return hop, total, alone
 
 
