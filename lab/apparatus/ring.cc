@@ -18,15 +18,27 @@ using harness::Sample;
 constexpr std::uint64_t settling = 2;
 constexpr std::uint64_t touch_all = 0;  // "rounds" of the call that gives every page its frame
 
-void give(const Pipe& pipe) noexcept {
-  const char token = 't';
-  static_cast<void>(!::write(pipe.write.get(), &token, 1));
-}
+// What a task of the ring does for a hop. It is kept in local variables and one page of code: with
+// more processes than the CPU has address space tags, every switch flushes the TLB, and each page
+// that the loop itself touches would be charged to the switch.
+struct Station {
+  int in = -1;
+  int out = -1;
+  std::byte* area = nullptr;
+  std::uint64_t size = 0;
+  std::uint64_t stride = 0;
+  Access access = Access::read;
 
-void take(const Pipe& pipe) noexcept {
-  char token;
-  static_cast<void>(!::read(pipe.read.get(), &token, 1));
-}
+  void give() const noexcept {
+    const char token = 't';
+    static_cast<void>(!::write(out, &token, 1));
+  }
+  void take() const noexcept {
+    char token;
+    static_cast<void>(!::read(in, &token, 1));
+  }
+  void work() const noexcept { keep(walk(area, size, stride, access)); }
+};
 
 Mapping make_area(const RingOptions& options) {
   const std::size_t size = std::max<std::size_t>(options.size, page_size());
@@ -102,27 +114,33 @@ private:
     keep(walk(area(task), options_.size, page_size(), first ? Access::write : Access::read));
   }
 
-  void work(unsigned task) noexcept {
-    keep(walk(area(task), options_.size, options_.stride, options_.access));
+  [[nodiscard]] Station station(unsigned task) const noexcept {
+    return {.in = pipes_[task].read.get(),
+            .out = pipes_[(task + 1) % options_.count].write.get(),
+            .area = area(task),
+            .size = options_.size,
+            .stride = options_.stride,
+            .access = options_.access};
   }
 
   // Task 0 sends the token off and works when it comes back.
   void lead(std::uint64_t laps) noexcept {
+    const Station here = station(0);
     for (std::uint64_t i = 0; i < laps; ++i) {
-      give(pipes_[1]);
-      take(pipes_[0]);
-      work(0);
+      here.give();
+      here.take();
+      here.work();
     }
   }
 
   void play(unsigned task, std::uint64_t laps) noexcept {
     if (laps == touch_all)
       touch(task);
-    const Pipe& next = pipes_[(task + 1) % options_.count];
+    const Station here = station(task);
     for (std::uint64_t i = 0; i < laps; ++i) {
-      take(pipes_[task]);
-      work(task);
-      give(next);
+      here.take();
+      here.work();
+      here.give();
     }
   }
 
@@ -157,19 +175,24 @@ std::unique_ptr<harness::Subject> make_ring(const RingOptions& options) {
 
 std::unique_ptr<harness::Subject> make_lone_walker(const RingOptions& options) {
   struct Alone {
-    RingOptions options;
     Pipe pipe = make_pipe();
-    Mapping area = make_area(options);
+    Mapping area;
   };
-  auto alone = std::make_shared<Alone>(Alone{.options = options});
+  auto alone = std::make_shared<Alone>(Alone{.area = make_area(options)});
   keep(walk(alone->area.data(), options.size, page_size(), Access::write));
+  const Station here{.in = alone->pipe.read.get(),
+                     .out = alone->pipe.write.get(),
+                     .area = alone->area.data(),
+                     .size = options.size,
+                     .stride = options.stride,
+                     .access = options.access};
   return make_loop({options.cpu, options.usable, options.metric},
-                   [alone](std::uint64_t hops) noexcept {
+                   [alone, here](std::uint64_t hops) noexcept {
+                     const Station local = here;
                      for (std::uint64_t i = 0; i < hops; ++i) {
-                       give(alone->pipe);
-                       take(alone->pipe);
-                       keep(walk(alone->area.data(), alone->options.size, alone->options.stride,
-                                 alone->options.access));
+                       local.give();
+                       local.take();
+                       local.work();
                      }
                    });
 }
