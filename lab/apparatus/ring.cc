@@ -80,8 +80,8 @@ public:
     sample.proof = prove(records, places, clock::ns(window_begin, window_end), true);
     const std::uint64_t hops = options_.count * (settling + operations);
     sample.proof.expected_switches = hops;
-    if (options_.count > 2)  // a waker that was preempted is switched in once more, to fall asleep
-      sample.proof.most_switches = 2 * hops;
+    if (options_.tasks.policy == procs::SchedPolicy::other)
+      sample.proof.most_switches = 2 * hops;  // wakers may be preempted, and then sleep later
     sample.values[options_.switches_metric] =
         static_cast<double>(sample.proof.counted_switches) / static_cast<double>(hops);
     sample.values[options_.metric] =

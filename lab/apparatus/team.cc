@@ -75,8 +75,24 @@ TaskScope::TaskScope(const TaskOptions& options) {
     slack_.emplace(options.slack_ns);
   if (options.policy == procs::SchedPolicy::other)
     return;
-  const bool real_time = options.policy == procs::SchedPolicy::fifo;
-  sched_.emplace(procs::SchedAttr{.policy = options.policy, .priority = real_time ? 1 : 0});
+  const procs::SchedAttr before = procs::sched_attr();
+  procs::SchedAttr wanted{.policy = options.policy};
+  if (options.policy == procs::SchedPolicy::fifo)
+    wanted.priority = 1;
+  else
+    wanted.nice = before.nice;
+  procs::set_sched_attr(wanted);
+  before_ = before;
+}
+
+TaskScope::~TaskScope() {
+  if (!before_)
+    return;
+  try {
+    procs::set_sched_attr(*before_);
+  } catch (const std::exception&) {
+    // The way back from batch and fifo is open to everybody; the process is about to end anyway.
+  }
 }
 
 Team::Team(const TaskOptions& options, std::vector<std::optional<unsigned>> places,

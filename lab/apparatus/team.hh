@@ -33,13 +33,18 @@ struct TaskOptions {
 // Moves the calling thread to a CPU, or (nothing) to all of `usable`, unless it is there already.
 void stand_on(std::optional<unsigned> cpu, const affinity::CpuSet& usable);
 
-// Gives the calling thread the options' policy and slack for a scope.
+// Gives the calling thread the options' policy and slack for a scope. Not a SchedScope, which tries
+// the way back in a thread of its own first: a process that has ever had a second thread pays for
+// it in every read and write of glibc, and these policies can always be left.
 class TaskScope {
 public:
   explicit TaskScope(const TaskOptions& options);
+  TaskScope(const TaskScope&) = delete;
+  TaskScope& operator=(const TaskScope&) = delete;
+  ~TaskScope();
 
 private:
-  std::optional<procs::SchedScope> sched_;
+  std::optional<procs::SchedAttr> before_;
   std::optional<procs::TimerSlack> slack_;
 };
 
