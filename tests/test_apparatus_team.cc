@@ -19,6 +19,15 @@ static std::ostream& operator<<(std::ostream& out, TaskKind kind) {
   return out << to_text(kind);
 }
 
+}  // namespace schedlab::apparatus
+
+using namespace schedlab;
+using namespace schedlab::apparatus;
+using testing::belongings;
+namespace bdata = boost::unit_test::data;
+
+namespace schedlab::testing {
+
 // One number for each member, in memory that processes share as well.
 class Board {
 public:
@@ -32,14 +41,11 @@ private:
   Mapping memory_;
 };
 
-}  // namespace schedlab::apparatus
-
-using namespace schedlab;
-using namespace schedlab::apparatus;
-using testing::belongings;
-namespace bdata = boost::unit_test::data;
+}  // namespace schedlab::testing
 
 namespace {
+
+using testing::Board;
 
 const std::array kinds = {TaskKind::threads, TaskKind::processes};
 const affinity::CpuSet usable = affinity::thread_affinity();
