@@ -8,6 +8,7 @@
 #include "lab/base/clock.hh"
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
+#include "lab/base/keep.hh"
 #include "lab/harness/document_json.hh"
 
 #include <boost/test/unit_test.hpp>
@@ -154,8 +155,8 @@ BOOST_AUTO_TEST_CASE(a_neighbour_on_the_measured_cpu_is_noticed) {
   const unsigned cpu = affinity::Topology::machine().usable().first();
   Child spinner = Child::fork([cpu] {
     affinity::bind_thread(0, affinity::CpuSet{cpu});
-    for (volatile unsigned long i = 0;; i = i + 1) {
-    }
+    for (;;)
+      pause_cpu();
     return 0;
   });
   const TemporaryFolder folder;
