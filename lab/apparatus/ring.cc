@@ -48,7 +48,8 @@ Mapping make_area(const RingOptions& options) {
 class Ring : public harness::Subject {
 public:
   explicit Ring(const RingOptions& options)
-      : options_(options), pipes_(make_pipes(options.count)), areas_(make_areas(options)),
+      : options_(options), scope_(options.tasks), pipes_(make_pipes(options.count)),
+        areas_(make_areas(options)),
         team_(options.tasks, std::vector<std::optional<unsigned>>(options.count - 1, options.cpu),
               options.usable,
               [this](unsigned member, std::uint64_t laps) { play(member + 1, laps); }) {
@@ -60,7 +61,6 @@ public:
 
   Sample sample(std::uint64_t operations) override {
     stand_on(options_.cpu, options_.usable);
-    const TaskScope scope(options_.tasks);
     team_.start(settling + operations);
     const auto window_begin = clock::begin();
     witness_.begin();
@@ -145,6 +145,7 @@ private:
   }
 
   RingOptions options_;
+  TaskScope scope_;  // as long as the ring, so that members inherit it and samples do not change it
   std::vector<Pipe> pipes_;  // by reader
   std::vector<Mapping> areas_;
   Witness witness_;
