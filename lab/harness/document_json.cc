@@ -286,8 +286,10 @@ private:
     if (!json.is_array())
       fail(place, "expected an array");
     values.reserve(json.size());
-    for (const Json& element : json)
-      read(element, values.emplace_back(), {&place, std::to_string(values.size() - 1)});
+    for (const Json& element : json) {
+      const Place here{&place, std::to_string(values.size())};
+      read(element, values.emplace_back(), here);
+    }
   }
   template <typename T>
   void read(const Json& json, std::map<std::string, T>& values, const Place& place) const {
