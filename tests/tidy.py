@@ -388,7 +388,7 @@ def check_format(tree):
 
 
 def main(arguments):
-    tree = Tree(arguments[0])
+    tree = Tree(arguments[0] if arguments else Path(__file__).resolve().parent.parent)
     if arguments[1:] == ['--format']:
         return check_format(tree)
     found = list(findings(tree))

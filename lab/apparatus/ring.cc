@@ -80,7 +80,7 @@ public:
     sample.proof = prove(records, places, clock::ns(window_begin, window_end), true);
     const std::uint64_t hops = options_.count * (settling + operations);
     sample.proof.expected_switches = hops;
-    if (options_.tasks.policy == procs::SchedPolicy::other)
+    if (options_.tasks.policy == procs::SchedPolicy::other && options_.count > 2)
       sample.proof.most_switches = 2 * hops;  // wakers may be preempted, and then sleep later
     sample.values[options_.switches_metric] =
         static_cast<double>(sample.proof.counted_switches) / static_cast<double>(hops);
