@@ -50,7 +50,8 @@ struct World {
       replies.emplace_back();
     for (auto& reply : replies)
       for (auto i = reply.series.size(); i < plan.series().size(); ++i)
-        reply.series.push_back({.name = plan.series()[i].name, .samples = {}, .failure = {}});
+        reply.series.push_back(
+            {.name = plan.series()[i].name, .samples = {}, .checks = {}, .failure = {}});
     return replies[process].series[index];
   }
 
@@ -415,4 +416,22 @@ BOOST_AUTO_TEST_CASE(of_a_lab_it_is_told_that_rounds_were_cut_and_that_processes
   smoke.add("a");
   smoke.samples("a", {1});
   BOOST_TEST(lab_warnings(smoke.plan, smoke.replies).empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_check_that_failed_in_one_process_is_told_and_makes_the_series_invalid) {
+  World world;
+  world.add("a");
+  world.samples("a", six);
+  for (auto& reply : world.replies)
+    reply.series[0].checks = {{"pages", 1, 1, true}, {"node", "0", "0", true}};
+  BOOST_TEST((world.merged("a").status == Status::ok));
+  world.replies[4].series[0].checks[1] = {"node", "0", "1", false};
+  const auto merged = world.merged("a");
+  BOOST_TEST((merged.status == Status::invalid));
+  BOOST_TEST(severity(merged.warnings, "CHECK") == "invalid");
+  BOOST_TEST(find_warning(merged.warnings, "CHECK")->message.find("node") != std::string::npos);
+  const auto failed = std::ranges::find(merged.checks, "node", &Check::name);
+  BOOST_TEST_REQUIRE((failed != merged.checks.end()));
+  BOOST_TEST((failed->seen == Value("1")));
+  BOOST_TEST(std::ranges::count(merged.checks, "node", &Check::name) == 1);
 }

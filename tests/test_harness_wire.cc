@@ -45,9 +45,13 @@ Reply full_reply() {
   Sample plain;
   plain.operations = 1;
   reply.series.resize(3);
-  reply.series[0] = {
-      .name = "a \"b\" \\ \n", .operations = 77, .samples = {full_sample(), plain}, .failure = ""};
-  reply.series[1] = {.name = "b", .operations = 0, .samples = {}, .failure = "no pipe: µ"};
+  reply.series[0] = {.name = "a \"b\" \\ \n",
+                     .operations = 77,
+                     .samples = {full_sample(), plain},
+                     .checks = {{"pages µ", 1.0 / 3, "none", false}, {"node", "0", 0, true}},
+                     .failure = ""};
+  reply.series[1] = {
+      .name = "b", .operations = 0, .samples = {}, .checks = {}, .failure = "no pipe: µ"};
   reply.rounds_planned = 6;
   reply.rounds_cut = 2;
   reply.clock_pair_ns = 18.25;
@@ -105,6 +109,7 @@ BOOST_AUTO_TEST_CASE(a_reply_arrives_to_the_last_bit_also_what_was_not_measured)
     BOOST_TEST(got.series[i].name == sent.series[i].name);
     BOOST_TEST(got.series[i].operations == sent.series[i].operations);
     BOOST_TEST(got.series[i].failure == sent.series[i].failure);
+    BOOST_TEST((got.series[i].checks == sent.series[i].checks));
     BOOST_TEST_REQUIRE(got.series[i].samples.size() == sent.series[i].samples.size());
     for (std::size_t s = 0; s < sent.series[i].samples.size(); ++s)
       check_same(got.series[i].samples[s], sent.series[i].samples[s]);

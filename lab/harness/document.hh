@@ -155,6 +155,8 @@ struct Matrix {
   std::vector<std::string> rows;
   std::vector<std::string> columns;
   std::vector<std::vector<double>> values;
+  // Rows (and columns) before which something begins: a package, a node, a last-level cache.
+  std::vector<std::uint32_t> borders = {};
   bool operator==(const Matrix&) const = default;
 };
 

@@ -99,6 +99,7 @@ void describe(auto& at, Either<Matrix> auto& matrix) {
   at.required("rows", matrix.rows);
   at.required("columns", matrix.columns);
   at.table("values", matrix.values);
+  at.optional("borders", matrix.borders);
 }
 
 template <Either<Metric> M>

@@ -89,7 +89,8 @@ public:
     reply_.clock_pair_ns = clock_pair_ns();
     reply_.layout = own_layout();
     for (const auto& series : plan_.series())
-      reply_.series.push_back({.name = series.name, .operations = 0, .samples = {}, .failure = {}});
+      reply_.series.push_back(
+          {.name = series.name, .operations = 0, .samples = {}, .checks = {}, .failure = {}});
     target_ns_ = sample_target_ns();
     std::size_t done = 0;
     for (const auto& group : groups()) {
@@ -148,6 +149,8 @@ private:
       }
     }
     reply_.rounds_cut = std::max(reply_.rounds_cut, rounds_ - round);
+    for (auto& series : running)
+      attempt(series, [&] { series.raw->checks = series.subject->checks(); });
     // Backward, so that a peer's process is reaped before the one that inherited its pipes.
     while (!running.empty())
       running.pop_back();

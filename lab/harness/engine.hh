@@ -29,6 +29,7 @@ struct RawSeries {
   std::string name;
   std::uint64_t operations = 0;  // in one sample; 0: nothing was measured
   std::vector<Sample> samples;   // in the order they were taken
+  std::vector<Check> checks;     // what the subject proved of itself
   std::string failure;           // why it was not measured, though planned
 };
 

@@ -19,11 +19,11 @@ Paired pair_up(const Metric* a, const Metric* b) {
   if (!a || !b)
     return paired;
   for (const auto& run : a->per_run) {
-    const auto other = std::ranges::find(b->per_run, run.process, &PerRun::process);
-    if (!run.median || other == b->per_run.end() || !other->median)
+    const auto other = median_in(*b, run.process);
+    if (!run.median || !other)
       continue;
     paired.a.push_back(*run.median);
-    paired.b.push_back(*other->median);
+    paired.b.push_back(*other);
   }
   return paired;
 }
@@ -33,6 +33,11 @@ Paired pair_up(const Metric* a, const Metric* b) {
 const Metric* find_metric(const Series& series, std::string_view name) noexcept {
   const auto found = std::ranges::find(series.metrics, name, &Metric::name);
   return found == series.metrics.end() ? nullptr : &*found;
+}
+
+std::optional<double> median_in(const Metric& metric, std::uint32_t process) noexcept {
+  const auto run = std::ranges::find(metric.per_run, process, &PerRun::process);
+  return run == metric.per_run.end() ? std::nullopt : run->median;
 }
 
 const Series* Findings::series(std::string_view name) const noexcept {

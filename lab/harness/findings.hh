@@ -34,4 +34,7 @@ private:
 // A metric of a series, or null.
 const Metric* find_metric(const Series& series, std::string_view name) noexcept;
 
+// The median of a metric in one process; nothing if it was not measured there.
+std::optional<double> median_in(const Metric& metric, std::uint32_t process) noexcept;
+
 }  // namespace schedlab::harness

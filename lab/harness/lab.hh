@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@ namespace schedlab::harness {
 
 class Plan;
 class Findings;
+struct Reply;
 
 enum class Preset : std::uint8_t { smoke, quick, full };
 std::string_view to_text(Preset preset) noexcept;
@@ -84,6 +86,12 @@ struct Lab {
   Budget budget = {};
   // Declares the series. Throws Unsupported where the lab cannot run at all.
   void (*plan)(Plan&);
+  // Looks at the reply of a first process, which is not among the results, and gives values for
+  // parameters that the user did not set; the lab is then planned again with them. Null: none.
+  std::map<std::string, std::string> (*refine)(const Plan&, const Reply&) = nullptr;
+  // Adds to the merged result what only all series together show (a matrix, an edge of a curve),
+  // and takes out series that were only its cells. Pure. Null: nothing.
+  void (*conclude)(const Plan&, LabResult&) = nullptr;
   // The result in one or two sentences.
   std::string (*answer)(const Findings&);
   std::span<const ClaimInfo> claims = {};

@@ -194,7 +194,7 @@ private:
       for (const auto& metric : series->metrics) {
         const MetricInfo info = info_of(lab_, metric.name);
         const bool known = std::ranges::find(shown, info.name, &MetricInfo::name) != shown.end();
-        if (info.show && !known)
+        if (info.show && !known && !metric.matrix)
           shown.push_back(info);
         if (info.interval || metric.net)
           important.insert(info.name);

@@ -65,6 +65,7 @@ public:
     series.reason = failed_partly(index);
     add_metrics(index, series);
     add_proof(index, series);
+    add_checks(index, series);
     series.status = worst(series.warnings);
     return series;
   }
@@ -114,7 +115,7 @@ private:
                                                             : values_of(replies_, index, m, false);
       if (samples_in(runs) == 0)
         continue;
-      Metric metric = make_metric(index, plan_.lab().metrics[m], runs);
+      Metric metric = metric_of(index, plan_.lab().metrics[m], runs);
       if (has_rule && !derived->value.empty() && not_above_zero(metric.median, metric.ci)) {
         metric.median.reset();
         metric.omitted["median"] = "below resolution";
@@ -135,24 +136,11 @@ private:
     return {seen.begin(), seen.end()};
   }
 
-  [[nodiscard]] Metric make_metric(std::size_t index, const MetricInfo& info,
-                                   const Runs& runs) const {
-    Metric metric;
-    static_cast<Summary&>(metric) = summarise(runs);
-    metric.name = info.name;
-    metric.unit = info.unit;
-    metric.better = info.better;
-    metric.kind = info.kind;
-    for (std::size_t process = 0; process < runs.size(); ++process) {
-      PerRun run;
-      run.process = static_cast<std::uint32_t>(process);
-      run.cpus = cpus_seen(index, process);
-      run.samples = runs[process].size();
-      run.values = runs[process];
-      if (!run.values.empty())
-        run.median = median(run.values);
-      metric.per_run.push_back(std::move(run));
-    }
+  [[nodiscard]] Metric metric_of(std::size_t index, const MetricInfo& info,
+                                 const Runs& runs) const {
+    Metric metric = make_metric(info, runs);
+    for (auto& run : metric.per_run)
+      run.cpus = cpus_seen(index, run.process);
     return metric;
   }
 
@@ -223,10 +211,32 @@ private:
   }
 
   void add_proof(std::size_t index, Series& series) const;
+  void add_checks(std::size_t index, Series& series) const;
 
   const Plan& plan_;
   std::span<const Reply> replies_;
 };
+
+// What the subjects said of themselves: of each check one, the first that failed if any did.
+void Merger::add_checks(std::size_t index, Series& series) const {
+  const std::size_t begin = series.checks.size();
+  for (const auto& reply : replies_)
+    for (const auto& check : reply.series[index].checks) {
+      const auto known = std::find_if(series.checks.begin() + static_cast<std::ptrdiff_t>(begin),
+                                      series.checks.end(),
+                                      [&](const Check& other) { return other.name == check.name; });
+      if (known == series.checks.end())
+        series.checks.push_back(check);
+      else if (known->ok && !check.ok)
+        *known = check;
+    }
+  for (std::size_t i = begin; i < series.checks.size(); ++i) {
+    const Check& check = series.checks[i];
+    if (!check.ok)
+      series.warnings.push_back(make_warning(
+          Code::check, {{"expected", check.expected}, {"seen", check.seen}}, {}, check.name));
+  }
+}
 
 // What the proofs of a series say together.
 struct Tally {
@@ -334,6 +344,25 @@ void Merger::add_proof(std::size_t index, Series& series) const {
 }
 
 }  // namespace
+
+Metric make_metric(const MetricInfo& info, std::span<const std::vector<double>> runs) {
+  Metric metric;
+  static_cast<Summary&>(metric) = summarise(runs);
+  metric.name = info.name;
+  metric.unit = info.unit;
+  metric.better = info.better;
+  metric.kind = info.kind;
+  for (std::size_t process = 0; process < runs.size(); ++process) {
+    PerRun run;
+    run.process = static_cast<std::uint32_t>(process);
+    run.samples = runs[process].size();
+    run.values = runs[process];
+    if (!run.values.empty())
+      run.median = median(run.values);
+    metric.per_run.push_back(std::move(run));
+  }
+  return metric;
+}
 
 std::vector<Series> merge(const Plan& plan, std::span<const Reply> replies) {
   const Merger merger(plan, replies);

@@ -46,13 +46,16 @@ int patience_ms(double budget_s) {
   return static_cast<int>(30'000 + 10'000 * budget_s);
 }
 
-}  // namespace
-
-namespace {
-
 // A smoke run proves that the labs work and is not worth a look at the machine's load.
 std::vector<Warning> preflight_for(const affinity::Topology& topology, Preset preset) {
   return preset == Preset::smoke ? standing_conditions(topology) : preflight(topology);
+}
+
+// Later processes need not find out again how many operations make a sample.
+void keep_operations(const Reply& reply, Request& request) {
+  for (const auto& raw : reply.series)
+    if (raw.operations > 0)
+      request.operations.emplace(raw.name, raw.operations);
 }
 
 }  // namespace
@@ -75,7 +78,8 @@ struct Runner::State {
   Replicate replicate(const Plan& plan, const Request& request);
   bool wait(Child& child, const Plan& plan, const Request& request, const Progress& shared);
   void show(const Plan& plan, const Request& request, const Progress& shared) const;
-  void measure_lab(const Plan& plan, LabResult& result);
+  std::unique_ptr<Plan> refined(std::unique_ptr<Plan> plan, Request& request, LabResult& result);
+  void measure_lab(std::unique_ptr<Plan> plan, LabResult& result);
 };
 
 Runner::Runner(const affinity::Topology& topology, const RunOptions& options,
@@ -183,19 +187,45 @@ Runner::State::Replicate Runner::State::replicate(const Plan& plan, const Reques
   return {decode_reply(contents(reply_file)), "", false};
 }
 
-void Runner::State::measure_lab(const Plan& plan, LabResult& result) {
+// The plan that a first process's reply asks for, with the operations it found; a process that
+// fails leaves the plan as it is, and the next one will say why.
+std::unique_ptr<Plan> Runner::State::refined(std::unique_ptr<Plan> plan, Request& request,
+                                             LabResult& result) {
+  const Lab& lab = plan->lab();
+  if (!lab.refine || options.preset == Preset::smoke)
+    return plan;
+  request.budget_s = budget_of(lab, options.preset) / (processes_of(options) + 1);
+  request.seed = Random(options.seed)();
+  const Replicate scout = replicate(*plan, request);
+  if (!scout.reply)
+    return plan;
+  keep_operations(*scout.reply, request);
+  for (auto& [param, value] : lab.refine(*plan, *scout.reply))
+    request.settings.values.emplace(param, value);
+  PlanOutcome again = plan_lab(lab, topology, request.settings);
+  if (!again.unsupported.empty()) {
+    result.reason = again.unsupported;
+    return plan;
+  }
+  return std::move(again.plan);
+}
+
+void Runner::State::measure_lab(std::unique_ptr<Plan> first_plan, LabResult& result) {
+  const Lab& lab = first_plan->lab();
   const unsigned processes = processes_of(options);
-  const double budget_s = budget_of(plan.lab(), options.preset);
+  const double budget_s = budget_of(lab, options.preset);
   const std::int64_t start = clock::now_ns();
   const auto counters = read_counters(topology.usable());
   std::vector<Reply> replies;
   std::string failure;
-  Request request{.lab = std::string(plan.lab().name),
-                  .settings = settings_for(plan.lab(), options),
+  Request request{.lab = std::string(lab.name),
+                  .settings = settings_for(lab, options),
                   .process = 0,
                   .seed = 0,
                   .budget_s = 0,
                   .operations = {}};
+  const auto owned = refined(std::move(first_plan), request, result);
+  const Plan& plan = *owned;
   for (; request.process < processes && !interrupted; ++request.process) {
     const double spent_s = static_cast<double>(clock::now_ns() - start) * 1e-9;
     const double left_s = std::max(budget_s - spent_s, 0.1 * budget_s);
@@ -208,9 +238,7 @@ void Runner::State::measure_lab(const Plan& plan, LabResult& result) {
         break;
       continue;
     }
-    for (const auto& raw : done.reply->series)
-      if (raw.operations > 0)
-        request.operations.emplace(raw.name, raw.operations);
+    keep_operations(*done.reply, request);
     replies.push_back(std::move(*done.reply));
   }
   for (auto& warning : disturbances(counters, read_counters(topology.usable())))
@@ -223,6 +251,8 @@ void Runner::State::measure_lab(const Plan& plan, LabResult& result) {
     return;
   }
   result.series = merge(plan, replies);
+  if (lab.conclude)
+    lab.conclude(plan, result);
   for (auto& warning : lab_warnings(plan, replies))
     result.warnings.push_back(std::move(warning));
   std::vector<Status> parts;
@@ -235,7 +265,7 @@ void Runner::State::measure_lab(const Plan& plan, LabResult& result) {
 LabResult Runner::run(const Lab& lab) {
   LabResult result = blank_result(lab);
   result.warnings = state_->standing;
-  const PlanOutcome outcome = plan_lab(lab, state_->topology, settings_for(lab, state_->options));
+  PlanOutcome outcome = plan_lab(lab, state_->topology, settings_for(lab, state_->options));
   if (!outcome.unsupported.empty() || outcome.plan->runnable() == 0) {
     result.status = Status::skipped;
     result.reason = outcome.unsupported;
@@ -245,7 +275,7 @@ LabResult Runner::run(const Lab& lab) {
     result.series = merge(*outcome.plan, {});
     return result;
   }
-  state_->measure_lab(*outcome.plan, result);
+  state_->measure_lab(std::move(outcome.plan), result);
   const Findings findings(result);
   if (result.status != Status::failed && lab.answer)
     result.answer = lab.answer(findings);

@@ -1,6 +1,8 @@
 #pragma once
 // What a lab's subject gives back to the harness for each sample: values and their proof.
 
+#include "lab/harness/document.hh"
+
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -59,6 +61,10 @@ public:
 
   // Does `operations` operations and clocks them. Throws only if the machine is broken.
   virtual Sample sample(std::uint64_t operations) = 0;
+
+  // What it can prove of itself beside its samples: page sizes, nodes, the result of the work.
+  // Asked once, after the last sample. One that is not ok makes the series invalid.
+  virtual std::vector<Check> checks() { return {}; }
 };
 
 }  // namespace schedlab::harness

@@ -45,7 +45,11 @@ StealReader::StealReader() : stat_(::open("/proc/stat", O_RDONLY | O_CLOEXEC)) {
 }
 
 std::uint64_t StealReader::ticks(std::span<const unsigned> cpus) {
-  const auto got = ::pread(stat_.get(), text_.data(), text_.size(), 0);
+  auto got = ::pread(stat_.get(), text_.data(), text_.size(), 0);
+  while (got == static_cast<ssize_t>(text_.size())) {  // some thousand CPUs
+    text_.resize(2 * text_.size());
+    got = ::pread(stat_.get(), text_.data(), text_.size(), 0);
+  }
   if (got <= 0)
     return 0;
   return steal_ticks(std::string_view(text_).substr(0, static_cast<std::size_t>(got)), cpus);

@@ -63,6 +63,11 @@ constexpr std::array<CodeInfo, code_count> codes = {{
      "Distrust the cost per event: part of what was to happen did not."},
     {Code::cut, "CUT", Severity::note, "Work was left out to keep within the time budget.",
      "Use --full, or select fewer series."},
+    {Code::check, "CHECK", Severity::invalid, "What was measured is not what the series says.",
+     "Look at the checks of the series in the result file; they say what was not as expected."},
+    {Code::topology, "TOPOLOGY", Severity::note,
+     "What was measured contradicts the topology that the kernel reports.",
+     "Believe the measurement; a virtual machine need not show its host's cores and caches."},
 }};
 
 namespace {

@@ -36,8 +36,10 @@ enum class Code : std::uint8_t {
   launcher,
   count,
   cut,
+  check,
+  topology,
 };
-inline constexpr std::size_t code_count = static_cast<std::size_t>(Code::cut) + 1;
+inline constexpr std::size_t code_count = static_cast<std::size_t>(Code::topology) + 1;
 
 struct CodeInfo {
   Code code;

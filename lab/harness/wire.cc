@@ -30,6 +30,20 @@ json pack(const Sample& sample) {
            proof.most_switches}};
 }
 
+json pack(const Value& value) {
+  return value.text() ? json(*value.text()) : json(*value.number());
+}
+Value value_of(const json& packed) {
+  return packed.is_string() ? Value(packed.get<std::string>()) : Value(packed.get<double>());
+}
+
+json pack(const Check& check) {
+  return {check.name, pack(check.expected), pack(check.seen), check.ok};
+}
+Check check_of(const json& packed) {
+  return {packed.at(0), value_of(packed.at(1)), value_of(packed.at(2)), packed.at(3)};
+}
+
 Sample unpack(const json& packed) {
   Sample sample;
   sample.operations = packed.at(0);
@@ -89,9 +103,13 @@ std::string encode(const Reply& reply) {
     json samples = json::array();
     for (const auto& sample : raw.samples)
       samples.push_back(pack(sample));
+    json checks = json::array();
+    for (const auto& check : raw.checks)
+      checks.push_back(pack(check));
     series.push_back({{"name", raw.name},
                       {"operations", raw.operations},
                       {"samples", samples},
+                      {"checks", checks},
                       {"failure", raw.failure}});
   }
   return json{{"series", series},
@@ -110,7 +128,10 @@ Reply decode_reply(std::string_view text) {
       RawSeries raw{.name = item.at("name"),
                     .operations = item.at("operations"),
                     .samples = {},
+                    .checks = {},
                     .failure = item.at("failure")};
+      for (const auto& check : item.at("checks"))
+        raw.checks.push_back(check_of(check));
       for (const auto& sample : item.at("samples"))
         raw.samples.push_back(unpack(sample));
       reply.series.push_back(std::move(raw));

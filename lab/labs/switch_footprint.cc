@@ -14,16 +14,15 @@
 //          of its own; one that holds zero is below resolution, not zero. The control must be
 //          measured with the same set in the same process, or page placement decides the result.
 
+#include "lab/apparatus/area.hh"
 #include "lab/apparatus/ring.hh"
 #include "lab/base/error.hh"
-#include "lab/base/mapping.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/numbers.hh"
 #include "lab/harness/plan.hh"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -166,22 +165,11 @@ SeriesPlan blank(const Cell& cell, std::int64_t size, unsigned cpu) {
   return series;
 }
 
-// Half of the machine's memory, so that nothing is swapped out or killed.
-std::string too_large(const Cell& cell, std::int64_t size) {
-  const std::int64_t limit =
-      std::int64_t{::sysconf(_SC_AVPHYS_PAGES)} * ::sysconf(_SC_PAGESIZE) / 2;
-  const std::int64_t sets = cell.pages == "shared" ? 1 : cell.ring;
-  if (size <= limit / sets)
-    return "";
-  return fmt::format("{} sets of {} are more than half of the free memory ({})", sets,
-                     quantity(static_cast<double>(size), "B"),
-                     quantity(static_cast<double>(2 * limit), "B"));
-}
-
 void add_size(Plan& plan, const Cell& cell, std::int64_t size, unsigned cpu) {
   const auto options = options_for(plan, cell, size, cpu);
   const std::string control = control_name(cell, size);
-  const std::string too_much = too_large(cell, size);
+  const std::string too_much = apparatus::too_large(cell.pages == "shared" ? 1 : cell.ring,
+                                                    static_cast<std::uint64_t>(size));
   for (const auto& tasks : plan.words("tasks")) {
     SeriesPlan series = blank(cell, size, cpu);
     series.name = ring_name(cell, size, tasks);
