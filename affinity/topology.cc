@@ -1,7 +1,9 @@
 #include "affinity/topology.hh"
 
+#include "affinity/handle.hh"
 #include "affinity/pin.hh"
 #include "affinity/read_tree.hh"
+#include "affinity/synthetic.hh"
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
 
@@ -16,11 +18,6 @@
 namespace schedlab::affinity {
 
 namespace {
-
-struct Destroy {
-  void operator()(hwloc_topology* topology) const noexcept { hwloc_topology_destroy(topology); }
-};
-using Handle = std::unique_ptr<hwloc_topology, Destroy>;
 
 // An environment variable for a scope, unless the user has set it.
 class Default {
@@ -41,22 +38,26 @@ private:
   const char* variable_;
 };
 
-// An empty topology that will hold everything but I/O devices, also what the cgroup forbids.
-Handle make() {
-  hwloc_topology_t topology = nullptr;
-  check(hwloc_topology_init(&topology), "hwloc_topology_init");
-  Handle handle(topology);
-  check(hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED),
-        "hwloc_topology_set_flags");
-  hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_NONE);
-  hwloc_topology_set_type_filter(topology, HWLOC_OBJ_MISC, HWLOC_TYPE_FILTER_KEEP_NONE);
-  hwloc_topology_set_icache_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_ALL);
-  return handle;
+// What a variable holds; null where it is unset or empty.
+const char* set_variable(const char* name) {
+  const char* value = ::getenv(name);
+  return value && *value ? value : nullptr;
 }
 
-// The user's own description replaces the machine only while no component is named.
-bool user_describes_the_machine() {
-  return ::getenv("HWLOC_XMLFILE") || ::getenv("HWLOC_SYNTHETIC");
+void refuse_too_large(const std::string& description) {
+  if (described_pus(description) > max_described_pus)
+    throw BadInput("'" + description + "': describes more than " +
+                   std::to_string(max_described_pus) + " PUs, the most that are taken");
+}
+
+// hwloc says "Invalid argument" where it finds no CPU.
+[[noreturn]] void throw_not_loaded(int error) {
+  const char* root = set_variable("HWLOC_FSROOT");
+  const std::string folder = (root ? root : "") + std::string("/sys/devices/system/cpu");
+  if (::access((folder + "/cpu0/topology").c_str(), F_OK) == 0)
+    throw_errno(error, "hwloc_topology_load");
+  throw Unsupported(folder + ": has no topology of the CPUs, so that none can be chosen; " +
+                    "mount it: mount -t sysfs sysfs /sys");
 }
 
 constexpr std::size_t max_xml = 64u << 20;
@@ -155,19 +156,23 @@ Topology::Data::Data(Handle loaded)
 }
 
 Topology Topology::machine() {
+  // Left to itself, hwloc would silently take this machine for a description it cannot read.
+  if (const char* path = set_variable("HWLOC_XMLFILE"))
+    return from_xml(path);
+  if (const char* description = set_variable("HWLOC_SYNTHETIC"))
+    return from_synthetic(description);
   const Default quiet("HWLOC_HIDE_ERRORS", "2");
-  std::optional<Default> components;
-  if (!user_describes_the_machine())
-    components.emplace("HWLOC_COMPONENTS", "linux,stop");
-  Handle handle = make();
-  check(hwloc_topology_load(handle.get()), "hwloc_topology_load");
+  const Default components("HWLOC_COMPONENTS", "linux,stop");
+  Handle handle = make_topology();
+  if (hwloc_topology_load(handle.get()) < 0)
+    throw_not_loaded(errno);
   return Topology(std::make_unique<Data>(std::move(handle)));
 }
 
 Topology Topology::from_xml(const std::string& path) {
   const Default quiet("HWLOC_HIDE_ERRORS", "2");
   const std::string text = read_input(path, max_xml);
-  Handle handle = make();
+  Handle handle = make_topology();
   // hwloc counts the terminating zero.
   if (hwloc_topology_set_xmlbuffer(handle.get(), text.c_str(), static_cast<int>(text.size() + 1)) <
           0 ||
@@ -178,8 +183,9 @@ Topology Topology::from_xml(const std::string& path) {
 }
 
 Topology Topology::from_synthetic(const std::string& description) {
+  refuse_too_large(description);
   const Default quiet("HWLOC_HIDE_ERRORS", "2");
-  Handle handle = make();
+  Handle handle = make_topology();
   if (hwloc_topology_set_synthetic(handle.get(), description.c_str()) < 0 ||
       hwloc_topology_load(handle.get()) < 0)
     throw BadInput("'" + description + "': is not a synthetic topology such as " +
@@ -190,6 +196,7 @@ Topology Topology::from_synthetic(const std::string& description) {
 Topology Topology::from_input(const std::string& input) {
   if (::access(input.c_str(), F_OK) == 0)
     return from_xml(input);
+  refuse_too_large(input);
   try {
     return from_synthetic(input);
   } catch (const BadInput&) {
@@ -282,13 +289,7 @@ std::uint64_t Topology::cache_size(unsigned os, int level) const {
 }
 
 std::string Topology::xml() const {
-  char* buffer = nullptr;
-  int length = 0;
-  check(hwloc_topology_export_xmlbuffer(hwloc(), &buffer, &length, 0),
-        "hwloc_topology_export_xmlbuffer");
-  const std::string text(buffer);
-  hwloc_free_xmlbuffer(hwloc(), buffer);
-  return text;
+  return xml_of(hwloc());
 }
 
 }  // namespace schedlab::affinity

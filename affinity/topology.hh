@@ -57,6 +57,9 @@ struct Kind {
   std::string name;     // "CoreType=IntelAtom", or empty
 };
 
+// The hwloc library that runs, "2.9.0"; "API 2.8" where it does not tell.
+std::string hwloc_version();
+
 // How two CPUs are related: their closest shared object, in this order.
 enum class Relation : std::uint8_t { same_pu, smt, l2, l3, die, numa, package, remote, unpinned };
 
@@ -66,7 +69,9 @@ std::optional<Relation> relation_from(std::string_view name);
 
 class Topology {
 public:
-  // This machine, restricted to nothing: what may be used is usable().
+  // This machine, restricted to nothing: what may be used is usable(). Throws Unsupported without
+  // a /sys that tells of CPUs. Another machine that the user describes in HWLOC_XMLFILE or
+  // HWLOC_SYNTHETIC stands in for it, as from_xml() and from_synthetic() would have it.
   static Topology machine();
   // From an hwloc XML file, or a synthetic description such as "pack:2 core:4 pu:2". Both are
   // foreign: placements are computed, pins are refused. Throws BadInput naming the input.

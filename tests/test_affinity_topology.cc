@@ -1,9 +1,11 @@
 #include "affinity/topology.hh"
 
 #include "affinity/pin.hh"
+#include "affinity/synthetic.hh"
 #include "affinity/tree.hh"
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
+#include "tests/fake_root.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <cstdlib>
@@ -65,6 +67,41 @@ BOOST_AUTO_TEST_CASE(a_machine_described_in_the_environment_is_foreign) {
   ::unsetenv("HWLOC_SYNTHETIC");
   BOOST_TEST(machine.foreign());
   BOOST_TEST(machine.usable().list() == "0-5");
+}
+
+BOOST_AUTO_TEST_CASE(a_description_in_the_environment_that_hwloc_cannot_read_is_refused) {
+  ::setenv("HWLOC_SYNTHETIC", "pack:2 nonsense", 1);
+  BOOST_CHECK_EXCEPTION(Topology::machine(), BadInput, says("'pack:2 nonsense'"));
+  ::unsetenv("HWLOC_SYNTHETIC");
+  ::setenv("HWLOC_XMLFILE", "/no/such/file.xml", 1);
+  BOOST_CHECK_EXCEPTION(Topology::machine(), BadInput, says("/no/such/file.xml"));
+  ::setenv("HWLOC_XMLFILE", "", 1);
+  BOOST_TEST(!Topology::machine().foreign());
+  ::unsetenv("HWLOC_XMLFILE");
+}
+
+BOOST_AUTO_TEST_CASE(this_machine_kept_in_an_xml_file_may_be_pinned_to) {
+  const File file(Topology::machine().xml());
+  ::setenv("HWLOC_XMLFILE", file.path().c_str(), 1);
+  BOOST_TEST(Topology::machine().foreign());
+  ::setenv("HWLOC_THISSYSTEM", "1", 1);
+  BOOST_TEST(!Topology::machine().foreign());
+  ::unsetenv("HWLOC_THISSYSTEM");
+  ::unsetenv("HWLOC_XMLFILE");
+}
+
+BOOST_AUTO_TEST_CASE(without_a_sys_that_tells_of_cpus_the_error_says_what_is_missing) {
+  const testing::FakeRoot empty;
+  ::setenv("HWLOC_FSROOT", empty.path().c_str(), 1);
+  BOOST_CHECK_EXCEPTION(Topology::machine(), Unsupported,
+                        says(empty.path() + "/sys/devices/system/cpu: has no topology"));
+  ::unsetenv("HWLOC_FSROOT");
+}
+
+BOOST_AUTO_TEST_CASE(the_library_that_runs_tells_its_version) {
+  const std::string version = affinity::hwloc_version();
+  BOOST_TEST(version.find("API") == std::string::npos, version);
+  BOOST_TEST(version.find('.') != std::string::npos, version);
 }
 
 BOOST_AUTO_TEST_CASE(each_cpu_knows_the_objects_it_is_in) {
@@ -220,6 +257,33 @@ BOOST_AUTO_TEST_CASE(an_input_that_describes_no_machine_is_refused_by_name) {
     BOOST_CHECK_EXCEPTION(Topology::from_input(input), BadInput,
                           says("'" + std::string(input) + "'"));
   BOOST_CHECK_EXCEPTION(Topology::from_input("/"), BadInput, says("/: is a directory"));
+}
+
+BOOST_AUTO_TEST_CASE(the_cpus_of_a_description_are_counted_before_hwloc_makes_them) {
+  using affinity::described_pus;
+  for (const auto* description :
+       {"pack:2 core:4 pu:2", "2 4 2", "l2:2(size=4MiB) [numa(memory=16GiB)] l1d:4 pu: 2",
+        "pack:0x2 core:04 pu:+2", "[numa] pack:2 pu:8(indexes=0,2,4,6,1,3,5,7)"})
+    BOOST_TEST(described_pus(description) == 16u, description);
+  BOOST_TEST(described_pus("") == 1u);
+  BOOST_TEST(described_pus("pack:2(size=4") == 2u);
+  BOOST_TEST(described_pus("pack") == 1u);
+  for (const auto* huge : {"pu:-1", "pu:99999999999999999999", "4294967295 4294967295 4294967295"})
+    BOOST_TEST(described_pus(huge) == ~std::uint64_t{0}, huge);
+}
+
+BOOST_AUTO_TEST_CASE(a_count_that_agrees_with_what_hwloc_makes) {
+  for (const auto* description : {"pack:2 core:4 pu:2", "2 3 4", "numa:2 l3:1 core: 3 pu:0x2",
+                                  "pack:2 [numa] [numa(memory=2GiB)] pu:010"})
+    BOOST_TEST(affinity::described_pus(description) == synthetic(description).cpus().size(),
+               description);
+}
+
+BOOST_AUTO_TEST_CASE(a_description_of_more_cpus_than_any_machine_has_is_refused) {
+  for (const std::string huge : {"pu:999999999", "pack:64 core:257 pu:1", "pu:-1"}) {
+    BOOST_CHECK_EXCEPTION(Topology::from_synthetic(huge), BadInput, says("more than 16384 PUs"));
+    BOOST_CHECK_EXCEPTION(Topology::from_input(huge), BadInput, says("'" + huge + "'"));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(an_xml_file_that_is_damaged_is_refused_by_path) {

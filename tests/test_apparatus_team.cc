@@ -3,6 +3,7 @@
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
 #include "tests/left_behind.hh"
+#include "tests/task_kind.hh"
 
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
@@ -11,15 +12,6 @@
 #include <array>
 #include <atomic>
 #include <csignal>
-#include <ostream>
-
-namespace schedlab::apparatus {
-
-static std::ostream& operator<<(std::ostream& out, TaskKind kind) {
-  return out << to_text(kind);
-}
-
-}  // namespace schedlab::apparatus
 
 using namespace schedlab;
 using namespace schedlab::apparatus;

@@ -134,6 +134,7 @@ BOOST_AUTO_TEST_CASE(readings_that_drift_change_no_key) {
 BOOST_AUTO_TEST_CASE(other_hardware_changes_the_machine_key_alone) {
   Server server;
   const auto machine = key(server, "machine_key");
+  BOOST_TEST(machine_key(synthetic("core:4 pu:1"), System(server.path())) == machine);
   const auto config = key(server, "config_key");
   BOOST_TEST(key(server, "machine_key", "core:8 pu:1") != machine);
   server.put("/proc/meminfo", "MemTotal:       132812345 kB");
@@ -226,4 +227,6 @@ BOOST_AUTO_TEST_CASE(the_program_knows_how_it_was_built) {
   for (const auto& text : {tool.name, tool.version, tool.git, tool.compiler, tool.flags,
                            tool.build_type, tool.sanitizers, tool.libraries.at("glibc")})
     BOOST_TEST(!text.empty());
+  // The library that runs, alone or behind the one it was built with.
+  BOOST_TEST(tool.libraries.at("hwloc").find(affinity::hwloc_version()) != std::string::npos);
 }

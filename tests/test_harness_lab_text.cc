@@ -143,14 +143,38 @@ BOOST_AUTO_TEST_CASE(a_full_result_is_told_in_its_order_within_80_columns) {
              "  skipped l2: no two CPUs share an L2 cache without sharing a core\n"
              "  skipped die: the machine reports no dies\n"
              "\n"
+             "  ~ noisy, read it with care:\n"
              "  FEW: There are too few processes for a 95 % interval.\n"
              "  ~ STEAL (2 series): The hypervisor ran something else on the measured CPUs:\n"
              "    3 of 24 samples. Repeat at a quieter time, or on a dedicated or bare-metal\n"
              "    host.\n"
              "\n"
-             "  C12 confirmed: Processes switch slower. 112 % [108 115].\n"
+             "  C12 confirmed: Processes switch slower. Here: 112 % [108 115].\n"
              "  C82 inconclusive: Switching is slow. Needs a quiet machine.\n");
   BOOST_TEST(widest(text) <= 80u);
+}
+
+BOOST_AUTO_TEST_CASE(a_column_of_numbers_has_the_name_of_its_parameter) {
+  LabResult lab = small_result();
+  lab.series[0].params = {{"tasks", "threads"}, {"ring", 2}, {"set_size", "16K"}};
+  lab.series[1].params = {{"tasks", "processes"}, {"ring", 8}, {"set_size", "1M"}};
+  const std::string text = lab_text(lab, {}, {});
+  BOOST_TEST(text.find("                   set     round\n"
+                       "             ring  size     trip   switch\n"
+                       "  threads    2     16K   2.85 us") != std::string::npos,
+             text);
+}
+
+BOOST_AUTO_TEST_CASE(the_signs_beside_rows_are_explained_where_there_are_any) {
+  LabResult lab = small_result();
+  lab.series[0].warnings = {make_warning(Code::steal, {}, Severity::invalid, "9 of 24 samples")};
+  lab.series[1].warnings = {make_warning(Code::busy, {}, Severity::noisy, "3 of 24 samples")};
+  BOOST_TEST(lab_text(lab, {}, {})
+                 .find("\n  ~ noisy, read it with care; ! invalid, do not use it:\n  ! STEAL") !=
+             std::string::npos);
+  lab.series[0].warnings = {make_warning(Code::steal, {}, Severity::note, "1 of 24 samples")};
+  lab.series[1].warnings.clear();
+  BOOST_TEST(lab_text(lab, {}, {}).find("noisy") == std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(a_prediction_is_told_to_be_within_the_interval_or_how_far_off) {
@@ -199,6 +223,41 @@ BOOST_AUTO_TEST_CASE(a_long_question_and_a_long_answer_are_wrapped) {
   const std::string text = lab_text(lab, {}, {});
   BOOST_TEST(widest(text) <= 80u);
   BOOST_TEST(text.find("have\n             something to do") != std::string::npos, text);
+}
+
+BOOST_AUTO_TEST_CASE(a_matrix_stands_below_the_tables_and_makes_no_row_or_column) {
+  LabResult lab = small_result();
+  const std::string tables = lab_text(lab, {}, {});
+  Series pairs;
+  pairs.name = "matrix/two-lines";
+  pairs.status = Status::noisy;
+  pairs.metrics = {metric("round_trip", 0)};
+  pairs.metrics[0].matrix = Matrix{{"a", "b"}, {"a", "b"}, {{1, 2}, {3, 4}}, {}};
+  lab.series.push_back(pairs);
+  BOOST_TEST(lab_text(lab, {}, {}) == tables + "\n"
+                                               "  ~ matrix/two-lines, round trip, ns\n"
+                                               "       a    b\n"
+                                               "  a 1.00 2.00\n"
+                                               "  b 3.00 4.00\n");
+  lab.series.back().metrics[0].name = "hidden";  // which the lab keeps to the file
+  BOOST_TEST(lab_text(lab, {}, {}) == tables);
+}
+
+BOOST_AUTO_TEST_CASE(a_series_that_some_processes_lack_says_so_once) {
+  LabResult lab = small_result();
+  for (auto& one : lab.series)
+    one.reason = "2 of 6 processes failed: pipe: Too many open files";
+  lab.series.push_back(skipped("smt/a", "no two CPUs share a core"));
+  Series broken = skipped("smt/b", "no replicate process ended well");
+  broken.status = Status::failed;
+  lab.series.push_back(broken);
+  const std::string text = lab_text(lab, {}, {.width = 120});
+  BOOST_TEST(text.substr(text.find("\n\n  failed") + 1) ==
+             "\n"
+             "  failed smt/b: no replicate process ended well\n"
+             "  measured in part same-pu/pipe/threads, same-pu/futex/processes: 2 of 6 processes "
+             "failed: pipe: Too many open files\n"
+             "  skipped smt/a: no two CPUs share a core\n");
 }
 
 BOOST_AUTO_TEST_CASE(a_skipped_or_failed_lab_says_why_and_shows_no_table) {

@@ -263,7 +263,7 @@ BOOST_AUTO_TEST_CASE(a_process_that_lacks_a_series_leaves_a_gap_and_costs_the_in
   BOOST_TEST(metric.omitted.at("ci") == "needs 6 processes");
   BOOST_TEST(metric.per_run.size() == 6u);
   BOOST_TEST(!metric.per_run[2].median);
-  BOOST_TEST(world.merged("a").reason == "1 of 6 processes: no pipe left");
+  BOOST_TEST(world.merged("a").reason == "1 of 6 processes failed: no pipe left");
   BOOST_TEST((world.merged("a").status == Status::ok));
   BOOST_TEST(world.metric("b").runs == 6u);
   BOOST_TEST(world.merged("b").reason == "");

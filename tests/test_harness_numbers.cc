@@ -92,3 +92,13 @@ BOOST_AUTO_TEST_CASE(a_ratio_is_shown_in_per_cent) {
   BOOST_TEST(percent({1.043, interval(1.006, 1.079)}) == "104 % [101 108]");
   BOOST_TEST(percent({0.5, std::nullopt}) == "50 %");
 }
+
+BOOST_AUTO_TEST_CASE(values_of_one_kind_are_written_alike) {
+  const auto cells = notation_for(6350, 21'000, "ns");
+  BOOST_TEST(cells.unit == "us");
+  BOOST_TEST(cells.number(21'040) == "21.0");
+  BOOST_TEST(cells.number(6350) == "6.3");
+  BOOST_TEST(notation_for(8.2, 204, "ns").number(204.31) == "204.3");  // two digits of the least
+  BOOST_TEST(notation_for(84, 204, "ns").number(204.31) == "204");
+  BOOST_TEST(notation_for(0, 5, "").number(5) == "5.00");
+}

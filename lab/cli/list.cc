@@ -9,6 +9,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <utility>
+
 namespace schedlab::cli {
 
 namespace {
@@ -69,14 +72,24 @@ int list_labs(const Options& options) {
   const auto labs = select_labs(options.names);
   const auto topology = affinity::Topology::machine();
   ordered_json document = ordered_json::array();
+  std::size_t longest = 0;
+  for (const auto* lab : labs)
+    longest = std::max(longest, lab->name.size());
   harness::Table table({{"lab", harness::Table::Align::left},
-                        {"question", harness::Table::Align::left},
-                        {"here", harness::Table::Align::left}});
+                        {"here", harness::Table::Align::left},
+                        {"question", harness::Table::Align::left}});
+  const std::size_t margin = longest + std::string_view("  here  ").size();
+  const std::size_t room = std::max<std::size_t>(output_width(), margin + 20) - margin;
   for (const auto* lab : labs) {
     const std::string reason = objection(*lab, topology);
     document.push_back(lab_json(*lab, reason));
-    table.add({std::string(lab->name), std::string(lab->question),
-               reason.empty() ? "yes" : "no: " + reason});
+    std::vector<std::string> cells = {std::string(lab->name), reason.empty() ? "yes" : "no", ""};
+    for (const auto& text : {std::string(lab->question), reason})
+      for (const auto& line : wrap(text, room)) {
+        cells.back() = line;
+        if (!line.empty())
+          table.add(std::exchange(cells, {"", "", ""}));
+      }
   }
   print(options.json ? document.dump(2) + "\n" : table.text(0));
   return status_done;

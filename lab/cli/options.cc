@@ -99,9 +99,18 @@ void topology_command(CLI::App& app, Options& options) {
       ->add_option("--input", options.input,
                    "Another machine: an hwloc XML file or a synthetic description")
       ->type_name("XML|SYNTHETIC");
-  command->add_option("--export", options.export_format, "Print the topology in a format")
-      ->check(CLI::IsMember({"xml"}))
-      ->type_name("xml");
+  auto* format =
+      command->add_option("--export", options.export_format, "Print the topology in a format")
+          ->check(CLI::IsMember({"xml"}))
+          ->type_name("xml");
+  command
+      ->add_option("--measured", options.measured,
+                   "A result file of core_to_core or numa_matrix: what it measured goes into the "
+                   "XML, as distances and memory attributes for hwloc")
+      ->needs(format)
+      ->type_name("FILE")
+      ->take_all()
+      ->allow_extra_args(false);
   command->callback([&] { options.command = Command::topology; });
 }
 

@@ -25,6 +25,7 @@ struct Options {
   // topology
   std::string input;
   std::string export_format;
+  std::vector<std::string> measured;
 
   // run
   harness::Preset preset = harness::Preset::quick;

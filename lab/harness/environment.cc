@@ -41,7 +41,7 @@ std::uint64_t memory_class(const ordered_json& total) {
   return 4 * gib >= 5 * power ? power + power / 2 : power;
 }
 
-std::string machine_key(const ordered_json& env) {
+std::string machine_key_of(const ordered_json& env) {
   const auto& cpu = env["cpu"];
   return key_of({cpu["architecture"], cpu["vendor"], cpu["family"], cpu["model"], cpu["model_name"],
                  cpu["stepping"], env["topology"]["shape"], memory_class(env["memory"]["total"])});
@@ -155,9 +155,17 @@ Environment capture_environment(const affinity::Topology& topology,
   add_memory(section("memory"));
   add_io_uring(section("io_uring"));
   auto& env = environment.env.get();
-  env["machine_key"] = machine_key(env);
+  env["machine_key"] = machine_key_of(env);
   env["config_key"] = config_key(env);
   return environment;
+}
+
+std::string machine_key(const affinity::Topology& topology, const System& system) {
+  Environment environment;
+  add_cpu(Section(environment, system, "cpu"), topology);
+  add_topology(Section(environment, system, "topology"), topology);
+  add_memory(Section(environment, system, "memory"));
+  return machine_key_of(environment.env.get());
 }
 
 void redact(Environment& environment) {

@@ -26,6 +26,9 @@ Environment capture_environment(const affinity::Topology& topology,
                                 const clock::Calibration& calibration,
                                 const System& system = System());
 
+// env.machine_key alone.
+std::string machine_key(const affinity::Topology& topology, const System& system = System());
+
 // Takes out what tells whose machine it is: the path of the cgroup, and the words of the kernel
 // command line that do not bear on scheduling.
 void redact(Environment& environment);

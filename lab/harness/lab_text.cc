@@ -2,6 +2,7 @@
 
 #include "lab/base/text.hh"
 #include "lab/harness/findings.hh"
+#include "lab/harness/heat_map.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/numbers.hh"
 #include "lab/harness/table.hh"
@@ -87,10 +88,32 @@ std::string title_of(std::string_view name) {
   return title;
 }
 
+// Words speak for themselves; a column of numbers needs its parameter's name.
+std::string title_of_param(const std::vector<const Series*>& rows, const std::string& name) {
+  for (const auto* series : rows)
+    for (const auto& [key, value] : series->params)
+      if (key == name && text_of(value).find_first_of("0123456789") != 0)
+        return "";
+  return title_of(name);
+}
+
 std::string mark(Status status) {
   if (status == Status::noisy)
     return "~";
   return status == Status::invalid ? "!" : "";
+}
+
+// What a series with a reason is.
+std::string_view missing_of(Status status) {
+  if (status == Status::skipped || status == Status::failed)
+    return to_text(status);
+  return "measured in part";
+}
+
+std::string mark(Severity severity) {
+  return severity == Severity::note
+             ? ""
+             : mark(severity == Severity::noisy ? Status::noisy : Status::invalid);
 }
 
 // How much a table shows: less where the width does not do for more.
@@ -116,7 +139,8 @@ public:
     head();
     predicted(predictions);
     sections();
-    skipped();
+    matrices();
+    not_measured_everywhere();
     warnings();
     claims();
     return std::move(out_);
@@ -174,7 +198,9 @@ private:
     std::vector<std::string> headings;
     std::map<std::string, std::vector<const Series*>> rows;
     for (const auto& series : result_.series) {
-      if (series.metrics.empty())
+      // A matrix is no column, so that a series of matrices alone is no row.
+      if (std::ranges::all_of(series.metrics,
+                              [](const auto& metric) { return metric.matrix.has_value(); }))
         continue;
       const std::string heading = heading_of(series);
       if (!rows.contains(heading))
@@ -225,7 +251,8 @@ private:
     const auto metrics = columns(rows, detail);
     std::vector<std::pair<std::string, Align>> titles;
     for (std::size_t i = 0; i < names.size(); ++i)
-      titles.emplace_back(i == 0 ? title : "", Align::left);
+      titles.emplace_back(i == 0 && !title.empty() ? title : title_of_param(rows, names[i]),
+                          Align::left);
     for (const auto& info : metrics) {
       titles.emplace_back(title_of(info.name), Align::right);
       titles.emplace_back("", Align::beside);
@@ -275,23 +302,38 @@ private:
     cells.push_back(value ? bounds(*value, interval, metric->unit) : "");
   }
 
-  void skipped() {
-    std::vector<const Series*> rows;
+  void matrices() {
     for (const auto& series : result_.series)
-      if (series.status == Status::skipped && !series.reason.empty())
-        rows.push_back(&series);
-    if (rows.empty() || result_.status == Status::skipped)
+      for (const auto& metric : series.metrics) {
+        if (!metric.matrix || !info_of(lab_, metric.name).show)
+          continue;
+        std::string title = series.name;
+        if (title.find(metric.name) == std::string::npos)
+          title += ", " + metric.name;
+        std::ranges::replace(title, '_', ' ');
+        const std::string sign = mark(series.status);
+        out_ += "\n" + heat_map(sign.empty() ? title : sign + " " + title, *metric.matrix,
+                                metric.unit, options_);
+      }
+  }
+
+  // What is missing, each reason once: of whole series, or of some processes of a series.
+  void not_measured_everywhere() {
+    if (result_.status == Status::skipped)
       return;
-    std::map<std::string, std::vector<std::string>> by_reason;
-    for (const auto* series : rows)
-      by_reason[series->reason].push_back(series->name);
+    std::map<std::pair<std::string_view, std::string>, std::vector<std::string>> by_reason;
+    for (const auto& series : result_.series)
+      if (!series.reason.empty())
+        by_reason[{missing_of(series.status), series.reason}].push_back(series.name);
+    if (by_reason.empty())
+      return;
     out_ += "\n";
-    for (const auto& [reason, names] : by_reason)
-      paragraph(fmt::format("skipped {}: {}",
+    for (const auto& [why, names] : by_reason)
+      paragraph(fmt::format("{} {}: {}", why.first,
                             names.size() > 3
                                 ? fmt::format("{} and {} more", names[0], names.size() - 1)
                                 : join(names, ", "),
-                            reason),
+                            why.second),
                 2, 2);
   }
 
@@ -324,18 +366,31 @@ private:
     if (all.empty())
       return;
     out_ += "\n";
+    signs(all);
     for (const auto& warned : all) {
       const std::string where =
           warned.series == 0 ? "" : fmt::format(" ({} series)", warned.series);
-      const std::string sign = mark(warned.worst == Severity::note    ? Status::ok
-                                    : warned.worst == Severity::noisy ? Status::noisy
-                                                                      : Status::invalid);
+      const std::string sign = mark(warned.worst);
       // A note about the machine as a whole stands under every lab; its fix is doctor's to tell.
       const bool brief = warned.series == 0 && warned.worst == Severity::note;
       paragraph(fmt::format("{}{}{}{}: {} {}", sign, sign.empty() ? "" : " ", warned.warning->code,
                             where, warned.warning->message, brief ? "" : warned.warning->fix),
                 2, 2);
     }
+  }
+
+  // What the signs beside rows and warnings say, of those there are.
+  void signs(const std::vector<Warned>& all) {
+    const auto seen = [&](Severity severity) {
+      return std::ranges::find(all, severity, &Warned::worst) != all.end();
+    };
+    std::vector<std::string> meanings;
+    if (seen(Severity::noisy))
+      meanings.push_back(mark(Severity::noisy) + " noisy, read it with care");
+    if (seen(Severity::invalid))
+      meanings.push_back(mark(Severity::invalid) + " invalid, do not use it");
+    if (!meanings.empty())
+      paragraph(join(meanings, "; ") + ":", 2);
   }
 
   void claims() {
@@ -345,7 +400,7 @@ private:
     for (const auto& claim : result_.claims) {
       std::string text = fmt::format("{} {}: {}.", claim.id, to_text(claim.verdict), claim.text);
       if (!claim.evidence.empty())
-        text += " " + claim.evidence + ".";
+        text += " Here: " + claim.evidence + ".";
       if (!claim.needs.empty())
         text += " Needs " + claim.needs + ".";
       paragraph(text, 2, 2);

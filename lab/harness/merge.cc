@@ -102,8 +102,9 @@ private:
         ++failed;
         failure = reply.series[index].failure;
       }
-    return failed == 0 ? ""
-                       : fmt::format("{} of {} processes: {}", failed, replies_.size(), failure);
+    return failed == 0
+               ? ""
+               : fmt::format("{} of {} processes failed: {}", failed, replies_.size(), failure);
   }
 
   void add_metrics(std::size_t index, Series& series) const {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <span>
@@ -63,6 +64,16 @@ std::string quantity(double value, std::string_view unit) {
   const Scale scale = scale_for(value, unit);
   const std::string number = three_digits(value / scale.factor);
   return scale.unit.empty() ? number : fmt::format("{} {}", number, scale.unit);
+}
+
+std::string Notation::number(double value) const {
+  return fmt::format("{:.{}f}", value / factor, decimals);
+}
+
+Notation notation_for(double least, double typical, std::string_view unit) {
+  const Scale scale = scale_for(typical, unit);
+  const int of_least = least == 0 ? 0 : decimals_of(least / scale.factor) - 1;
+  return {scale.factor, scale.unit, std::max(decimals_of(typical / scale.factor), of_least)};
 }
 
 std::string bounds(double value, const std::optional<Interval>& interval, std::string_view unit) {

@@ -12,6 +12,18 @@ namespace schedlab::harness {
 // "1.42 us", "64 KiB", "3.21 GB/s", "12.3 M/s", "0.980".
 std::string quantity(double value, std::string_view unit);
 
+// How to write values of one kind alike, as in the cells of a matrix.
+struct Notation {
+  double factor = 1;      // values are divided by it
+  std::string_view unit;  // of the quotient: "us"
+  int decimals = 0;
+
+  [[nodiscard]] std::string number(double value) const;
+};
+
+// In the unit that suits `typical`, with three significant digits of it and two of `least`.
+Notation notation_for(double least, double typical, std::string_view unit);
+
 // Both bounds in the unit of `value`: "[1.40 1.45]"; empty without an interval.
 std::string bounds(double value, const std::optional<Interval>& interval, std::string_view unit);
 

@@ -1,5 +1,6 @@
 #include "lab/harness/tool_info.hh"
 
+#include "affinity/topology.hh"
 #include "lab/harness/build_info.hh"
 #include "lab/harness/git_version.hh"
 
@@ -9,10 +10,13 @@ namespace schedlab::harness {
 
 namespace {
 
-std::string glibc() {
-  const std::string built = std::to_string(__GLIBC__) + "." + std::to_string(__GLIBC_MINOR__);
-  const std::string runs = ::gnu_get_libc_version();
+std::string version(const std::string& built, const std::string& runs) {
   return built == runs ? built : built + " (running " + runs + ")";
+}
+
+std::string glibc() {
+  return version(std::to_string(__GLIBC__) + "." + std::to_string(__GLIBC_MINOR__),
+                 ::gnu_get_libc_version());
 }
 
 }  // namespace
@@ -27,9 +31,10 @@ ToolInfo tool_info() {
   info.sanitizers = build::sanitizers;
   if (info.sanitizers == "[]")  // as Meson 1.8 and later say it
     info.sanitizers = "none";
-  info.libraries = {{"glibc", glibc()},    {"hwloc", build::hwloc},
-                    {"numa", build::numa}, {"liburing", build::liburing},
-                    {"fmt", build::fmt},   {"nlohmann_json", build::nlohmann_json}};
+  info.libraries = {
+      {"glibc", glibc()},    {"hwloc", version(build::hwloc, affinity::hwloc_version())},
+      {"numa", build::numa}, {"liburing", build::liburing},
+      {"fmt", build::fmt},   {"nlohmann_json", build::nlohmann_json}};
   return info;
 }
 

@@ -4,7 +4,7 @@
 namespace schedlab::harness {
 
 // This program: version, compiler and flags as Meson set them, and the versions of the libraries it
-// was built with; for glibc also the one it runs with, where that differs.
+// was built with; for glibc and hwloc also the one it runs with, where that differs.
 ToolInfo tool_info();
 
 // Was the program compiled with optimisation?

@@ -62,7 +62,10 @@ const std::vector<Row> wrong = {
     {{"show", "/"}, "/: is a directory"},
     {{"show", "/dev/zero"}, "/dev/zero: is longer than 256 MiB"},
     {{"topology", "--input", "pack:nonsense"}, "pack:nonsense"},
+    {{"topology", "--input", "pu:999999999"}, "'pu:999999999': .* more than 16384 PUs"},
     {{"topology", "--export", "svg"}, "svg"},
+    {{"topology", "--measured", "a.json"}, "--measured requires --export"},
+    {{"topology", "--export", "xml", "--measured", "/none.json"}, "/none.json: No such file"},
 };
 
 struct BadFile {

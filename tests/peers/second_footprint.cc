@@ -4,24 +4,24 @@
 // fresh processes. Prints the medians of hop, alone, and of their difference, in nanoseconds.
 //
 //   second_footprint CPU RING SIZE STRIDE REPETITIONS
+#include "tests/peers/second.hh"
+
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <ctime>
 #include <vector>
+
+using namespace second;
 
 namespace {
 
@@ -54,38 +54,6 @@ struct Reading {
   Hop hop;
   Hop alone;
 };
-
-long must(long result, const char* call) {
-  if (result < 0) {
-    std::perror(call);
-    std::exit(1);
-  }
-  return result;
-}
-
-std::size_t number(const char* text) {
-  std::size_t value = 0;
-  const char* end = text + std::strlen(text);
-  if (const auto [stop, error] = std::from_chars(text, end, value);
-      error != std::errc{} || stop != end)
-    std::exit(2);
-  return value;
-}
-
-std::int64_t now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
-}
-
-void pin(std::size_t cpu) {
-  constexpr std::size_t bits = 8 * sizeof(unsigned long);
-  unsigned long mask[16] = {};
-  if (cpu >= 16 * bits)
-    std::exit(2);
-  mask[cpu / bits] = 1UL << cpu % bits;
-  must(::syscall(SYS_sched_setaffinity, 0, sizeof mask, mask), "sched_setaffinity");
-}
 
 Pipe make_pipe() {
   int ends[2];
@@ -167,15 +135,6 @@ Hop ring_hop(std::size_t members, Work work, std::int64_t hops) {
 
 std::int64_t hops_for(double hop) {
   return std::max(pilot_hops, static_cast<std::int64_t>(repetition_ns / hop));
-}
-
-template <typename Value>
-double median(const std::vector<Reading>& readings, Value value) {
-  std::vector<double> values(readings.size());
-  std::transform(readings.begin(), readings.end(), values.begin(), value);
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 // of the nanoseconds and of the context switches of a hand-over.
 //
 //   second_wakeup CPU CPU futex|pipe HANDOVERS REPETITIONS
+#include "tests/peers/second.hh"
+
 #include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -12,19 +14,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <ctime>
 #include <new>
 #include <string_view>
 #include <vector>
+
+using namespace second;
 
 namespace {
 
@@ -50,38 +50,6 @@ struct Reading {
   double ns;
   double switches;
 };
-
-long must(long result, const char* call) {
-  if (result < 0) {
-    std::perror(call);
-    std::exit(1);
-  }
-  return result;
-}
-
-std::size_t number(const char* text) {
-  std::size_t value = 0;
-  const char* end = text + std::strlen(text);
-  if (const auto [stop, error] = std::from_chars(text, end, value);
-      error != std::errc{} || stop != end)
-    std::exit(2);
-  return value;
-}
-
-std::int64_t now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
-}
-
-void pin(std::size_t cpu) {
-  constexpr std::size_t bits = 8 * sizeof(unsigned long);
-  unsigned long mask[16] = {};
-  if (cpu >= 16 * bits)
-    std::exit(2);
-  mask[cpu / bits] = 1UL << cpu % bits;
-  must(::syscall(SYS_sched_setaffinity, 0, sizeof mask, mask), "sched_setaffinity");
-}
 
 long switches_so_far() {
   rusage usage{};
@@ -177,15 +145,6 @@ Reading hand_over(const Plan& plan) {
       ::close(end);
   ::munmap(page, sizeof(Shared));
   return reading;
-}
-
-template <typename Value>
-double median(const std::vector<Reading>& readings, Value value) {
-  std::vector<double> values(readings.size());
-  std::transform(readings.begin(), readings.end(), values.begin(), value);
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 }  // namespace
