@@ -385,19 +385,32 @@ BOOST_AUTO_TEST_CASE(a_sample_of_less_than_100_clock_readings_is_beyond_the_reso
   BOOST_TEST(severity(world.merged("a").warnings, "RESOLUTION") == "noisy");
 }
 
-BOOST_AUTO_TEST_CASE(samples_in_two_groups_and_samples_that_rise_are_told) {
+BOOST_AUTO_TEST_CASE(samples_in_two_groups_are_told) {
   World world;
-  for (const auto* name : {"steady", "two groups", "rising"})
+  for (const auto* name : {"steady", "two groups"})
     world.add(name);
   for (int i = 0; i < 60; ++i) {
     const double small = 0.01 * (i * 7 % 10);
     world.sample("steady", 0, 100 + small);
     world.sample("two groups", 0, (i % 2 == 0 ? 100 : 150) + small);
-    world.sample("rising", 0, 100 + i);
   }
   BOOST_TEST(world.merged("steady").warnings.empty());
   BOOST_TEST(severity(world.merged("two groups").warnings, "BIMODAL") == "noisy");
+}
+
+BOOST_AUTO_TEST_CASE(a_drift_is_a_trend_of_the_processes_and_not_that_they_differ) {
+  World world;
+  for (const auto* name : {"rising", "clustered"})
+    world.add(name);
+  const double offsets[] = {0, 6, 2, 8, 4, 10};
+  for (std::size_t process = 0; process < 6; ++process)
+    for (int i = 0; i < 10; ++i) {
+      const double small = 0.01 * (i * 7 % 10);
+      world.sample("rising", process, 100 + 2 * static_cast<double>(process) + small);
+      world.sample("clustered", process, 100 + offsets[process] + small);
+    }
   BOOST_TEST(severity(world.merged("rising").warnings, "DRIFT") == "noisy");
+  BOOST_TEST(severity(world.merged("clustered").warnings, "DRIFT") == "none");
 }
 
 BOOST_AUTO_TEST_CASE(of_a_lab_it_is_told_that_rounds_were_cut_and_that_processes_are_few) {

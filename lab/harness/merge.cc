@@ -298,7 +298,11 @@ void warn_shape(const Series& series, std::vector<Warning>& warnings) {
         {{"low", modes->low}, {"high", modes->high}, {"high_share", modes->high_share}}, {},
         fmt::format("{:.0f} % of the samples lie around {:.4g} instead of {:.4g}",
                     100 * modes->high_share, modes->high, modes->low)));
-  if (const auto drift = find_drift(values))
+  std::vector<double> medians;
+  for (const auto& run : series.metrics.front().per_run)
+    if (run.median)
+      medians.push_back(*run.median);
+  if (const auto drift = find_drift(medians))
     warnings.push_back(make_warning(Code::drift, {{"change", drift->change}, {"p", drift->p}}, {},
                                     fmt::format("{:+.1f} % over the run", 100 * drift->change)));
 }

@@ -271,7 +271,7 @@ Summary summarise(std::span<const std::vector<double>> runs) {
 }
 
 std::optional<Drift> find_drift(std::span<const double> values) {
-  constexpr std::size_t samples_needed_for_trend = 10;
+  constexpr std::size_t samples_needed_for_trend = 6;
   constexpr std::size_t points = 200;  // all pairs of them are looked at
   if (values.size() < samples_needed_for_trend)
     return {};

@@ -98,7 +98,8 @@ struct Drift {
   double p = 0;       // Mann-Kendall, two-sided
 };
 // Reported if p < 0.01 and the change exceeds 2 %. More than 200 samples are first reduced to 200
-// medians of neighbours, which also takes out short waves. Needs 10 samples.
+// medians of neighbours, which also takes out short waves. Needs 6 values that are independent of
+// each other but for the trend: samples of one process stick together, so take one value for each.
 std::optional<Drift> find_drift(std::span<const double> values);
 
 // Two groups with next to nothing between them.

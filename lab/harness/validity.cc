@@ -40,7 +40,7 @@ constexpr std::array<CodeInfo, code_count> codes = {{
     {Code::sanitizer, "SANITIZER", Severity::invalid, "The program was built with a sanitizer.",
      "Build with -Db_sanitize=none for measuring."},
     {Code::drift, "DRIFT", Severity::noisy,
-     "The samples rose or fell from the first to the last by more than 2 %.",
+     "The processes' medians rose or fell from first to last by more than 2 %.",
      "Let the machine settle and repeat; look at the run sequence in the report."},
     {Code::bimodal, "BIMODAL", Severity::noisy,
      "The samples form two groups, which one median does not describe.",
