@@ -58,6 +58,18 @@ Mask mask_of(std::span<const unsigned> nodes) {
   return mask;
 }
 
+// The pages that an area touches.
+std::vector<void*> pages_of(std::span<const std::byte> area) {
+  std::vector<void*> pages;
+  if (area.empty())
+    return pages;
+  const auto begin = reinterpret_cast<std::uintptr_t>(area.data()) & ~(page_size() - 1);
+  const auto end = reinterpret_cast<std::uintptr_t>(area.data()) + area.size();
+  for (auto page = begin; page < end; page += page_size())
+    pages.push_back(reinterpret_cast<void*>(page));
+  return pages;
+}
+
 int mode_of(Policy policy) {
   switch (policy) {
   case Policy::bind:
@@ -109,19 +121,73 @@ NodeScope::~NodeScope() {
                   has_nodes ? max_node(before_mask_) : 0);
 }
 
-std::vector<int> nodes_of(std::span<const std::byte> area) {
-  if (area.empty())
-    return {};
-  const auto begin = reinterpret_cast<std::uintptr_t>(area.data()) & ~(page_size() - 1);
-  const auto end = reinterpret_cast<std::uintptr_t>(area.data()) + area.size();
-  std::vector<void*> pages;
-  for (auto page = begin; page < end; page += page_size())
-    pages.push_back(reinterpret_cast<void*>(page));
+std::vector<int> nodes_of(std::span<const std::byte> area, pid_t pid) {
+  auto pages = pages_of(area);
   std::vector<int> nodes(pages.size());
+  if (pages.empty())
+    return nodes;
   // Without target nodes it moves nothing and only reports.
-  if (::move_pages(0, pages.size(), pages.data(), nullptr, nodes.data(), 0) < 0)
+  if (::move_pages(pid, pages.size(), pages.data(), nullptr, nodes.data(), 0) < 0)
     fail("move_pages", std::to_string(area.size()) + " bytes");
   return nodes;
+}
+
+std::map<unsigned, std::uint64_t> count_pages(std::string_view numa_maps) {
+  std::map<unsigned, std::uint64_t> pages;
+  for (const auto line : split(numa_maps, '\n')) {
+    std::map<unsigned, std::uint64_t> mapped;
+    std::uint64_t base_pages = 1;  // in each page of the mapping
+    for (const auto word : split(line, ' ')) {
+      const auto equals = word.find('=');
+      if (equals == std::string_view::npos)
+        continue;
+      const auto key = word.substr(0, equals);
+      const auto value = static_cast<std::uint64_t>(to_number(word.substr(equals + 1)).value_or(0));
+      const auto node = key.starts_with('N') ? to_number(key.substr(1)) : std::nullopt;
+      if (node)
+        mapped[static_cast<unsigned>(*node)] += value;
+      else if (key == "kernelpagesize_kB")
+        base_pages = value * 1024 / page_size();
+    }
+    for (const auto& [node, count] : mapped)
+      pages[node] += count * base_pages;
+  }
+  return pages;
+}
+
+std::map<unsigned, std::uint64_t> pages_by_node(pid_t pid) {
+  const std::string path =
+      "/proc/" + (pid == 0 ? std::string("self") : std::to_string(pid)) + "/numa_maps";
+  const auto text = read_text(path);
+  if (!text)
+    throw Unsupported(path + ": " + errno_text(errno) +
+                      "; the pages of a node cannot be counted (the kernel needs CONFIG_NUMA)");
+  return count_pages(*text);
+}
+
+PageMover::PageMover(std::span<std::byte> area)
+    : pages_(pages_of(area)), nodes_(pages_.size()), status_(nodes_of(area)) {}
+
+std::uint64_t PageMover::move_to(unsigned node_os) noexcept {
+  const int node = static_cast<int>(node_os);
+  std::fill(nodes_.begin(), nodes_.end(), node);
+  std::fill(status_.begin(), status_.end(), -1);
+  ::move_pages(0, pages_.size(), pages_.data(), nodes_.data(), status_.data(), MPOL_MF_MOVE);
+  return static_cast<std::uint64_t>(std::count(status_.begin(), status_.end(), node));
+}
+
+ProcessMover::ProcessMover(pid_t pid, unsigned from_os, unsigned to_os)
+    : pid_(pid), from_(mask_of({&from_os, 1})), to_(mask_of({&to_os, 1})) {
+  require_allowed({&to_os, 1});
+  // The call takes two masks of one length.
+  const std::size_t words = std::max(from_.size(), to_.size());
+  from_.resize(words);
+  to_.resize(words);
+}
+
+std::int64_t ProcessMover::move() const noexcept {
+  const long left = ::migrate_pages(pid_, max_node(from_), from_.data(), to_.data());
+  return left < 0 ? -errno : left;
 }
 
 std::vector<unsigned> allowed_nodes() {
@@ -133,6 +199,33 @@ std::vector<unsigned> allowed_nodes() {
   // A kernel without cpusets: every node.
   const auto online = read_text("/sys/devices/system/node/online");
   return CpuSet::from_list(online.value_or("0")).cpus();
+}
+
+std::vector<Node> usable_nodes(const Topology& topology) {
+  if (topology.foreign())
+    return topology.nodes();
+  const auto allowed = allowed_nodes();
+  std::vector<Node> nodes;
+  for (const auto& node : topology.nodes())
+    if (std::find(allowed.begin(), allowed.end(), node.os) != allowed.end())
+      nodes.push_back(node);
+  return nodes;
+}
+
+std::uint64_t available_on(const Node& node) {
+  const auto text =
+      read_text("/sys/devices/system/node/node" + std::to_string(node.os) + "/meminfo");
+  if (!text)
+    return node.memory;
+  std::uint64_t kib = 0;
+  for (const auto line : split(*text, '\n'))
+    for (const std::string_view key : {" MemFree:", " Active(file):", " Inactive(file):"})
+      if (const auto at = line.find(key); at != std::string_view::npos) {
+        const auto number = trim(line.substr(at + key.size()));
+        kib +=
+            static_cast<std::uint64_t>(to_number(number.substr(0, number.find(' '))).value_or(0));
+      }
+  return kib * 1024;
 }
 
 }  // namespace schedlab::affinity
