@@ -289,6 +289,15 @@ BOOST_AUTO_TEST_CASE(a_lab_this_program_does_not_know_shows_all_its_metrics_with
                                       "  pipe  threads  2.85 us  1.42 us [1.40 1.45]  1.00 ns\n");
 }
 
+BOOST_AUTO_TEST_CASE(many_cpus_are_named_by_their_ranges) {
+  LabResult lab = small_result();
+  lab.series[0].placement = {"all", {0, 2, 4, 6, 1}, {0, 1, 2, 3, 5}};
+  lab.series[1].placement = {"pair", {7, 9}, {3, 8}};
+  const std::string text = lab_text(lab, {}, {});
+  BOOST_TEST(text.find("all 5 CPUs L#0-3,5(P#0-2,4,6)") != std::string::npos);
+  BOOST_TEST(text.find("pair L#3(P#7) L#8(P#9)") != std::string::npos);
+}
+
 BOOST_AUTO_TEST_CASE(colour_marks_headings_and_changes_no_word) {
   std::string coloured = lab_text(full_result(), {}, {.width = 80, .colour = true});
   BOOST_TEST(coloured.starts_with("\033[1mswitch_cost\033[0m  what"));

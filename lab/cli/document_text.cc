@@ -36,6 +36,8 @@ std::string document_head(const harness::Document& document, const harness::Text
   std::string out;
   for (const auto& line : wrap(text, options.width))
     out += line + "\n";
+  if (run.preset == "smoke")
+    out += "A smoke run shows that the labs work; its numbers are no measurements.\n";
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "lab/harness/lab_text.hh"
 
+#include "affinity/cpu_set.hh"
 #include "lab/base/text.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/heat_map.hh"
@@ -44,9 +45,21 @@ std::string text_of(const Value& value) {
   return value.text() ? *value.text() : fmt::format("{:g}", *value.number());
 }
 
+// "0-63,128-191".
+std::string list_of(const std::vector<unsigned>& numbers) {
+  affinity::CpuSet set;
+  for (const unsigned number : numbers)
+    set.add(number);
+  return set.list();
+}
+
 std::string place_of(const Series& series) {
+  constexpr std::size_t most_named = 4;
   std::string text;
   const Placement& place = series.placement;
+  if (place.cpus.size() > most_named && place.logical.size() == place.cpus.size())
+    return fmt::format(" {} CPUs L#{}(P#{})", place.cpus.size(), list_of(place.logical),
+                       list_of(place.cpus));
   for (std::size_t i = 0; i < place.cpus.size(); ++i) {
     if (i > 0 && place.cpus[i] == place.cpus[i - 1])
       continue;
