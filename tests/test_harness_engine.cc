@@ -102,6 +102,15 @@ struct World {
     };
     plan.add(std::move(series));
   }
+  void add_part(const std::string& name, unsigned part, unsigned parts, bool optional = false) {
+    SeriesPlan series;
+    series.name = series.group = name;
+    series.part = part;
+    series.parts = parts;
+    series.optional = optional;
+    series.make = [this, name] { return std::make_unique<Fake>(diary, name, Cost{}); };
+    plan.add(std::move(series));
+  }
   void add_broken(const std::string& name, const std::string& group) {
     SeriesPlan series;
     series.name = name;
@@ -351,4 +360,51 @@ BOOST_AUTO_TEST_CASE(the_reply_tells_where_the_process_lies_and_what_the_clock_c
   BOOST_TEST(reply.layout.heap != 0u);
   BOOST_TEST(reply.layout.stack != 0u);
   BOOST_TEST(reply.clock_pair_ns > 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_series_in_parts_is_measured_by_its_processes_only) {
+  for (unsigned process = 0; process < 6; ++process) {
+    World world;
+    world.add("all", "g");
+    world.add_part("first", 0, 3);
+    world.add_part("last", 2, 3);
+    world.request.process = process;
+    const Reply reply = world.measure();
+    BOOST_TEST(reply.series.size() == 3u);
+    BOOST_TEST(find(reply, "all").samples.size() == 4u);
+    BOOST_TEST(find(reply, "first").samples.empty() == (process % 3 != 0));
+    BOOST_TEST(find(reply, "last").samples.empty() == (process % 3 != 2));
+    BOOST_TEST(find(reply, "last").failure == "");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(what_is_optional_is_left_out_when_the_budget_is_used_up) {
+  World world;
+  for (const auto* name : {"a", "b", "c", "d"})
+    world.add(name, name, {.sleep_ms = 2});
+  world.add_part("spare", 0, 1, true);
+  world.add_part("more", 0, 1);
+  world.request.budget_s = 1e-6;
+  const Reply late = world.measure();
+  for (const auto* name : {"a", "b", "c", "d", "more"})
+    BOOST_TEST(!find(late, name).samples.empty());
+  BOOST_TEST(find(late, "spare").samples.empty());
+  BOOST_TEST(find(late, "spare").failure == "");
+  world.request.budget_s = 100;
+  BOOST_TEST(!find(world.measure(), "spare").samples.empty());
+}
+
+BOOST_AUTO_TEST_CASE(samples_are_as_long_as_the_budget_gives_within_bounds) {
+  constexpr double ms = 1e6;
+  BOOST_TEST(sample_target_ns(1, 100, 10) == 7 * ms, boost::test_tools::tolerance(1e-9));
+  BOOST_TEST(sample_target_ns(1000, 100, 10) == 20 * ms);
+  BOOST_TEST(sample_target_ns(0.001, 100, 10) == 0.2 * ms);
+  BOOST_TEST(sample_target_ns(1, 0, 0) == 20 * ms);
+  // What stands around a thousand series leaves less for the samples.
+  BOOST_TEST(sample_target_ns(4, 5000, 1000) < 0.7 * sample_target_ns(4, 5000, 100));
+}
+
+BOOST_AUTO_TEST_CASE(known_operations_save_the_turns_of_finding_them) {
+  BOOST_TEST(turns_of(4, true) == 4.5);
+  BOOST_TEST(turns_of(4, false) > turns_of(4, true));
 }

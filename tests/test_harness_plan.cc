@@ -1,6 +1,7 @@
 #include "lab/base/error.hh"
 #include "lab/base/text.hh"
 #include "lab/harness/plan.hh"
+#include "lab/harness/runner.hh"
 
 #include <boost/test/unit_test.hpp>
 
@@ -150,6 +151,17 @@ BOOST_AUTO_TEST_CASE(a_placement_that_does_not_exist_is_the_users_error) {
   auto wrong = settings(Preset::smoke);
   wrong.placement = "core:7";
   BOOST_CHECK_THROW(Plan(lab, machine(), wrong), BadInput);
+}
+
+BOOST_AUTO_TEST_CASE(a_plan_knows_its_processes_and_may_set_its_budget) {
+  auto six = settings(Preset::quick);
+  six.processes = 6;
+  Plan plan(lab, machine(), six);
+  BOOST_TEST(plan.processes() == 6u);
+  BOOST_TEST(!plan.budget_s().has_value());
+  BOOST_TEST(budget_of(plan) == lab.budget.quick_s);
+  plan.set_budget_s(90);
+  BOOST_TEST(budget_of(plan) == 90.0);
 }
 
 BOOST_AUTO_TEST_CASE(two_series_of_one_name_are_the_labs_error) {

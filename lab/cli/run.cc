@@ -42,16 +42,18 @@ harness::RunOptions run_options(const Options& options) {
           .values = options.values};
 }
 
-double planned_seconds(const std::vector<const Lab*>& labs, const harness::RunOptions& options) {
+// Plans all labs, which also refuses a bad --place or parameter before anything runs.
+double planned_seconds(const std::vector<const Lab*>& labs, const affinity::Topology& topology,
+                       const harness::RunOptions& options) {
   double seconds = 0;
   for (const auto* lab : labs)
-    seconds += harness::budget_of(*lab, options.preset);
+    seconds += budget_of(*plan_lab(*lab, topology, settings_for(*lab, options)).plan);
   return seconds;
 }
 
 // --plan: what would run, and for how long.
 std::string plan_text(const std::vector<const Lab*>& labs, const affinity::Topology& topology,
-                      const harness::RunOptions& options) {
+                      const harness::RunOptions& options, double seconds) {
   using Align = harness::Table::Align;
   harness::Table table({{"lab", Align::left},
                         {"series", Align::right},
@@ -66,11 +68,11 @@ std::string plan_text(const std::vector<const Lab*>& labs, const affinity::Topol
     table.add({std::string(lab->name), std::to_string(runnable),
                std::to_string(harness::rounds_of(options.preset)),
                std::to_string(processes_of(options)),
-               skipped ? "0" : fmt::format("{:g}", budget_of(*lab, options.preset)),
+               skipped ? "0" : fmt::format("{:g}", budget_of(*outcome.plan)),
                skipped ? "skipped: " + outcome.unsupported : ""});
   }
-  return table.text(0) + fmt::format("{} labs, about {:.0f} s, seed {}\n", labs.size(),
-                                     planned_seconds(labs, options), options.seed);
+  return table.text(0) +
+         fmt::format("{} labs, about {:.0f} s, seed {}\n", labs.size(), seconds, options.seed);
 }
 
 // Keeps the result file up to date while labs end one by one.
@@ -131,10 +133,9 @@ int run_labs(const Options& options) {
   const auto labs = select_labs(options.names);
   const auto topology = affinity::Topology::machine();
   const auto run = run_options(options);
-  for (const auto* lab : labs)
-    plan_lab(*lab, topology, settings_for(*lab, run));  // refuses a bad --place before all else
+  const double seconds = planned_seconds(labs, topology, run);
   if (options.plan) {
-    print(plan_text(labs, topology, run));
+    print(plan_text(labs, topology, run, seconds));
     return status_done;
   }
   const ResultFile file(options);
@@ -148,7 +149,7 @@ int run_labs(const Options& options) {
   int interrupted = 0;
   {
     harness::Runner runner(topology, run, calibration);
-    ProgressLine progress(options.progress && !options.json, planned_seconds(labs, run));
+    ProgressLine progress(options.progress && !options.json, seconds);
     run_all(labs, runner, options, file, progress, document);
     interrupted = runner.interrupted();
   }

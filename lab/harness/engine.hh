@@ -62,6 +62,14 @@ struct Progress {
 // How many rounds a preset asks for.
 unsigned rounds_of(Preset preset) noexcept;
 
+// How many samples' time a series takes in a process, the rounds, a warm-up, and the search for
+// its count of operations if they are not known yet.
+double turns_of(unsigned rounds, bool operations_known) noexcept;
+
+// How long the engine makes a sample (0.2 to 20 ms), so that `turns` of them, of `series` series,
+// keep a process's budget together with what stands around them.
+double sample_target_ns(double budget_s, double turns, std::size_t series) noexcept;
+
 // `progress` may be null.
 Reply measure(const Plan& plan, const Request& request, Progress* progress);
 

@@ -119,12 +119,13 @@ std::vector<std::int64_t> Plan::numbers(std::string_view name) const {
 void Plan::add(SeriesPlan series) {
   if (find(series.name))
     throw std::logic_error("series planned twice: " + series.name);
+  by_name_.emplace(series.name, series_.size());
   series_.push_back(std::move(series));
 }
 
 const SeriesPlan* Plan::find(std::string_view name) const noexcept {
-  const auto found = std::ranges::find(series_, name, &SeriesPlan::name);
-  return found == series_.end() ? nullptr : &*found;
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &series_[found->second];
 }
 
 std::size_t Plan::runnable() const noexcept {

@@ -22,6 +22,7 @@ struct Settings {
   std::string placement = "all";
   std::map<std::string, std::string> values;  // parameter -> text, checked against the descriptor
   std::string driver = "auto";
+  unsigned processes = 1;  // replicates of the run
 };
 
 // `factor` times the median of a metric of another series.
@@ -55,6 +56,11 @@ struct SeriesPlan {
   std::string driver;
   std::vector<Derivation> derive;
   std::string skip;  // why it cannot run here; then `make` is not called
+  // Measured only by the processes whose number leaves `part` when divided by `parts`: what is one
+  // of thousands need not be measured by all.
+  unsigned part = 0;
+  unsigned parts = 1;
+  bool optional = false;  // left out where a process has used up its budget
   std::function<std::unique_ptr<Subject>()> make;
 };
 
@@ -67,6 +73,11 @@ public:
   [[nodiscard]] const affinity::Topology& topology() const noexcept { return topology_; }
   [[nodiscard]] Preset preset() const noexcept { return settings_.preset; }
   [[nodiscard]] const affinity::Placement& placement() const noexcept { return placement_; }
+  [[nodiscard]] unsigned processes() const noexcept { return settings_.processes; }
+
+  // Wall-clock seconds for the whole lab where a parameter sets them, instead of the lab's own.
+  void set_budget_s(double seconds) noexcept { budget_s_ = seconds; }
+  [[nodiscard]] std::optional<double> budget_s() const noexcept { return budget_s_; }
 
   // A parameter's value, from --set or the preset.
   [[nodiscard]] std::string text(std::string_view param) const;
@@ -87,7 +98,9 @@ private:
   const affinity::Topology& topology_;
   Settings settings_;
   affinity::Placement placement_;
+  std::optional<double> budget_s_;
   std::vector<SeriesPlan> series_;
+  std::map<std::string, std::size_t, std::less<>> by_name_;
 };
 
 // Plans a lab: calls its plan function. A lab that cannot run here at all gives the reason instead.

@@ -14,8 +14,11 @@ namespace schedlab::harness {
 
 namespace {
 
+// The operations of some ten thousand series.
+constexpr std::size_t request_limit = std::size_t{64} << 20;
+
 std::string read_request() {
-  return read_input("/proc/self/fd/" + std::to_string(request_fd), 1 << 20);
+  return read_input("/proc/self/fd/" + std::to_string(request_fd), request_limit);
 }
 
 const Lab& find(std::string_view name) {

@@ -194,7 +194,7 @@ std::unique_ptr<Plan> Runner::State::refined(std::unique_ptr<Plan> plan, Request
   const Lab& lab = plan->lab();
   if (!lab.refine || options.preset == Preset::smoke)
     return plan;
-  request.budget_s = budget_of(lab, options.preset) / (processes_of(options) + 1);
+  request.budget_s = budget_of(*plan) / (processes_of(options) + 1);
   request.seed = Random(options.seed)();
   const Replicate scout = replicate(*plan, request);
   if (!scout.reply)
@@ -213,7 +213,7 @@ std::unique_ptr<Plan> Runner::State::refined(std::unique_ptr<Plan> plan, Request
 void Runner::State::measure_lab(std::unique_ptr<Plan> first_plan, LabResult& result) {
   const Lab& lab = first_plan->lab();
   const unsigned processes = processes_of(options);
-  const double budget_s = budget_of(lab, options.preset);
+  const double budget_s = budget_of(*first_plan);
   const std::int64_t start = clock::now_ns();
   const auto counters = read_counters(topology.usable());
   std::vector<Reply> replies;
@@ -314,11 +314,16 @@ double budget_of(const Lab& lab, Preset preset) noexcept {
   return lab.budget.full_s;
 }
 
+double budget_of(const Plan& plan) noexcept {
+  return plan.budget_s().value_or(budget_of(plan.lab(), plan.preset()));
+}
+
 Settings settings_for(const Lab& lab, const RunOptions& options) {
   Settings settings{.preset = options.preset,
                     .placement = options.placement,
                     .values = {},
-                    .driver = options.driver};
+                    .driver = options.driver,
+                    .processes = processes_of(options)};
   if (const auto set = options.values.find(std::string(lab.name)); set != options.values.end())
     settings.values = set->second;
   return settings;

@@ -26,8 +26,10 @@ struct RunOptions {
 };
 
 unsigned processes_of(const RunOptions& options) noexcept;
-// Wall-clock seconds planned for a lab.
+// Wall-clock seconds planned for a lab, all processes together.
 double budget_of(const Lab& lab, Preset preset) noexcept;
+// As above, or what the lab's parameters say instead.
+double budget_of(const Plan& plan) noexcept;
 Settings settings_for(const Lab& lab, const RunOptions& options);
 
 // What a progress line can show; `series` is null between replicates.

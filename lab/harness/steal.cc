@@ -42,6 +42,8 @@ std::uint64_t steal_ticks(std::string_view proc_stat, std::span<const unsigned> 
 
 StealReader::StealReader() : stat_(::open("/proc/stat", O_RDONLY | O_CLOEXEC)) {
   text_.resize(1 << 16);
+  if (ticks({}) == 0)
+    stat_ = Fd();
 }
 
 std::uint64_t StealReader::ticks(std::span<const unsigned> cpus) {

@@ -7,7 +7,9 @@
 
 namespace schedlab::harness {
 
-// Reads the time that the hypervisor took from some CPUs, in ticks of 10 ms, between samples.
+// Reads the time that the hypervisor took from some CPUs, in ticks of 10 ms, between samples. Where
+// it has taken none since boot, as on bare metal, nothing is read any more: with hundreds of CPUs
+// /proc/stat costs more than a sample, and a lab that loses time then sees it all the same.
 class StealReader {
 public:
   StealReader();

@@ -71,6 +71,7 @@ std::string encode(const Request& request, const clock::Calibration& calibration
               {"placement", request.settings.placement},
               {"values", request.settings.values},
               {"driver", request.settings.driver},
+              {"processes", request.settings.processes},
               {"process", request.process},
               {"seed", request.seed},
               {"budget_s", request.budget_s},
@@ -88,6 +89,7 @@ Request decode_request(std::string_view text, clock::Calibration& calibration) {
   request.settings.placement = j.at("placement");
   request.settings.values = j.at("values").get<std::map<std::string, std::string>>();
   request.settings.driver = j.at("driver");
+  request.settings.processes = j.at("processes");
   request.process = j.at("process");
   request.seed = j.at("seed");
   request.budget_s = j.at("budget_s");

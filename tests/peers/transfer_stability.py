@@ -1,0 +1,58 @@
+"""core_to_core again and again: how far the medians of whole runs lie apart. Prints rows for
+docs/trust.md; never fails on a time.
+
+usage: transfer_stability.py SCHEDLAB [RUNS [BUDGET_S]]
+"""
+import json
+import os
+import subprocess
+import sys
+
+from pairs import median
+
+target = 0.05
+kernels = ("cas", "two-lines", "message")
+
+
+def one_run(schedlab, cpus, budget_s):
+    """The medians of one way by kernel."""
+    command = [schedlab, "run", "core_to_core", "--json", "--place", f"cpus:{cpus[0]},{cpus[1]}",
+               "--processes", 6]
+    for name, value in (("tasks", "threads"), ("payload", 0), ("budget_s", budget_s)):
+        command += ["--set", f"core_to_core.{name}={value}"]
+    text = subprocess.run([str(word) for word in command], check=True, capture_output=True,
+                          text=True).stdout
+    found = {}
+    for series in json.loads(text)["labs"][0]["series"]:
+        for metric in series["metrics"]:
+            if metric["name"] == "one_way" and series["name"].endswith("/threads"):
+                found[series["params"]["kernel"]] = metric["median"]
+    return found
+
+
+def main():
+    schedlab = sys.argv[1]
+    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 10
+    budget_s = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        print("needs 2 CPUs")
+        return 77
+    seen = [one_run(schedlab, (usable[0], usable[-1]), budget_s) for _ in range(runs)]
+    print(f"| one way, threads, {runs} runs of {budget_s} s | median, ns | least | most "
+          "| farthest from the median | target | verdict |")
+    print("|---|---|---|---|---|---|---|")
+    for kernel in kernels:
+        values = [run[kernel] for run in seen if run.get(kernel)]
+        if len(values) < runs:
+            print(f"| {kernel} | | | | | | only {len(values)} runs gave it |")
+            continue
+        middle = median(values)
+        away = max(abs(value / middle - 1) for value in values)
+        print(f"| {kernel} | {middle:.1f} | {min(values):.1f} | {max(values):.1f} | {away:.1%} "
+              f"| {target:.0%} | {'met' if away <= target else 'missed'} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
