@@ -1,5 +1,6 @@
 #include "affinity/location.hh"
 
+#include "affinity/read_tree.hh"
 #include "affinity/reasons.hh"
 #include "lab/base/error.hh"
 #include "lab/base/text.hh"
@@ -49,6 +50,8 @@ Objects objects_of(const Topology& topology, hwloc_obj_type_t type) {
   };
   if (type == HWLOC_OBJ_NUMANODE)
     add_level(HWLOC_TYPE_DEPTH_NUMANODE);
+  else if (type != HWLOC_OBJ_GROUP)
+    objects = objects_in_tree(topology.hwloc(), type);
   else
     for (int depth = 0; depth < hwloc_topology_get_depth(topology.hwloc()); ++depth)
       if (hwloc_get_depth_type(topology.hwloc(), depth) == type)

@@ -1,6 +1,8 @@
 #include "affinity/read_tree.hh"
 
+#include <array>
 #include <hwloc.h>
+#include <map>
 
 namespace schedlab::affinity {
 
@@ -22,33 +24,46 @@ hwloc_obj_t memory_place(hwloc_obj_t pu) {
   return above;
 }
 
-// Which column of the table an object type fills; nullptr for the other types.
-int* column(Cpu& cpu, hwloc_obj_type_t type) {
-  switch (type) {
-  case HWLOC_OBJ_CORE:
-    return &cpu.core;
-  case HWLOC_OBJ_L2CACHE:
-    return &cpu.l2;
-  case HWLOC_OBJ_L3CACHE:
-    return &cpu.l3;
-  case HWLOC_OBJ_DIE:
-    return &cpu.die;
-  case HWLOC_OBJ_PACKAGE:
-    return &cpu.package;
-  default:
-    return nullptr;
-  }
+// The node that the kernel counts a CPU to. Firmware (HMAT) may say of a node without CPUs whose it
+// is closest to; hwloc hangs it beside theirs, behind it, because the kernel numbers nodes with
+// CPUs first.
+hwloc_obj_t own_node(hwloc_obj_t pu) {
+  const hwloc_obj_t place = memory_place(pu);
+  return place ? node_behind(place->memory_first_child) : nullptr;
 }
 
-Cpu read_cpu(hwloc_obj_t pu, const std::vector<Kind>& kinds) {
+// Which column of the table an object type fills.
+struct Column {
+  hwloc_obj_type_t type;
+  int Cpu::*number;
+};
+constexpr std::array<Column, 5> columns = {{{HWLOC_OBJ_CORE, &Cpu::core},
+                                            {HWLOC_OBJ_L2CACHE, &Cpu::l2},
+                                            {HWLOC_OBJ_L3CACHE, &Cpu::l3},
+                                            {HWLOC_OBJ_DIE, &Cpu::die},
+                                            {HWLOC_OBJ_PACKAGE, &Cpu::package}}};
+
+// The number of each object that fills a column.
+using Numbers = std::map<hwloc_obj_t, int>;
+Numbers number_objects(hwloc_topology_t topology) {
+  Numbers numbers;
+  for (const auto& column : columns) {
+    int next = 0;
+    for (const hwloc_obj_t object : objects_in_tree(topology, column.type))
+      numbers[object] = next++;
+  }
+  return numbers;
+}
+
+Cpu read_cpu(hwloc_obj_t pu, const std::vector<Kind>& kinds, const Numbers& numbers) {
   Cpu cpu;
   cpu.os = pu->os_index;
   cpu.logical = pu->logical_index;
   for (hwloc_obj_t above = pu->parent; above; above = above->parent)
-    if (int* number = column(cpu, above->type))
-      *number = static_cast<int>(above->logical_index);
-  const hwloc_obj_t place = memory_place(pu);
-  if (const hwloc_obj_t node = place ? node_behind(place->memory_first_child) : nullptr) {
+    for (const auto& column : columns)
+      if (above->type == column.type)
+        cpu.*column.number = numbers.at(above);
+  if (const hwloc_obj_t node = own_node(pu)) {
     cpu.numa = static_cast<int>(node->logical_index);
     cpu.numa_os = static_cast<int>(node->os_index);
   }
@@ -81,7 +96,20 @@ std::string kind_name(const hwloc_info_s* infos, unsigned count) {
   return name;
 }
 
+void collect(hwloc_obj_t from, hwloc_obj_type_t type, std::vector<hwloc_obj_t>& found) {
+  if (from->type == type)
+    found.push_back(from);
+  for (hwloc_obj_t child = from->first_child; child; child = child->next_sibling)
+    collect(child, type, found);
+}
+
 }  // namespace
+
+std::vector<hwloc_obj_t> objects_in_tree(hwloc_topology* topology, int type) {
+  std::vector<hwloc_obj_t> found;
+  collect(hwloc_get_root_obj(topology), static_cast<hwloc_obj_type_t>(type), found);
+  return found;
+}
 
 std::vector<Kind> read_kinds(hwloc_topology* topology) {
   const CpuSet tree = CpuSet::from_hwloc(hwloc_topology_get_topology_cpuset(topology));
@@ -106,9 +134,9 @@ std::vector<Kind> read_kinds(hwloc_topology* topology) {
 
 std::vector<Cpu> read_cpus(hwloc_topology* topology, const std::vector<Kind>& kinds) {
   std::vector<Cpu> cpus;
-  hwloc_obj_t pu = nullptr;
-  while ((pu = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_PU, pu))) {
-    Cpu cpu = read_cpu(pu, kinds);
+  const Numbers numbers = number_objects(topology);
+  for (const hwloc_obj_t pu : objects_in_tree(topology, HWLOC_OBJ_PU)) {
+    Cpu cpu = read_cpu(pu, kinds, numbers);
     if (!cpus.empty() && cpu.core >= 0 && cpus.back().core == cpu.core)
       cpu.smt = cpus.back().smt + 1;
     cpus.push_back(cpu);
@@ -120,11 +148,9 @@ std::vector<Cache> read_caches(hwloc_topology* topology) {
   std::vector<Cache> caches;
   for (const auto type :
        {HWLOC_OBJ_L1CACHE, HWLOC_OBJ_L1ICACHE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L2ICACHE,
-        HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L3ICACHE, HWLOC_OBJ_L4CACHE, HWLOC_OBJ_L5CACHE}) {
-    hwloc_obj_t object = nullptr;
-    while ((object = hwloc_get_next_obj_by_type(topology, type, object)))
+        HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L3ICACHE, HWLOC_OBJ_L4CACHE, HWLOC_OBJ_L5CACHE})
+    for (const hwloc_obj_t object : objects_in_tree(topology, type))
       caches.push_back(read_cache(object));
-  }
   return caches;
 }
 
@@ -138,12 +164,9 @@ std::vector<Node> read_nodes(hwloc_topology* topology) {
     node.memory = object->attr->numanode.local_memory;
     nodes.push_back(std::move(node));
   }
-  hwloc_obj_t pu = nullptr;
-  while ((pu = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_PU, pu)))
-    if (const hwloc_obj_t place = memory_place(pu))
-      for (hwloc_obj_t child = place->memory_first_child; child; child = child->next_sibling)
-        if (const hwloc_obj_t node = node_behind(child))
-          nodes[node->logical_index].cpus.add(pu->os_index);
+  for (const hwloc_obj_t pu : objects_in_tree(topology, HWLOC_OBJ_PU))
+    if (const hwloc_obj_t node = own_node(pu))
+      nodes[node->logical_index].cpus.add(pu->os_index);
   return nodes;
 }
 

@@ -266,9 +266,7 @@ std::string Topology::label(unsigned os) const {
 }
 
 std::string Topology::shape() const {
-  const auto count = [&](hwloc_obj_type_t type) {
-    return static_cast<std::size_t>(std::max(hwloc_get_nbobjs_by_type(hwloc(), type), 0));
-  };
+  const auto count = [&](hwloc_obj_type_t type) { return objects_in_tree(hwloc(), type).size(); };
   std::string text;
   if (const auto packages = count(HWLOC_OBJ_PACKAGE))
     text += count_of(packages, "package") + ", ";

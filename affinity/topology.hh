@@ -48,7 +48,7 @@ struct Node {
   unsigned os = 0;
   unsigned logical = 0;
   std::uint64_t memory = 0;  // bytes
-  CpuSet cpus;               // those it is closest to; empty for a memory-only node
+  CpuSet cpus;               // those whose own node it is; empty for a memory-only node
 };
 
 struct Kind {

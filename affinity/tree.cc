@@ -2,6 +2,7 @@
 
 #include <array>
 #include <hwloc.h>
+#include <map>
 
 namespace schedlab::affinity {
 
@@ -13,12 +14,26 @@ std::uint64_t size_of(hwloc_obj_t object) {
   return object->type == HWLOC_OBJ_NUMANODE ? object->attr->numanode.local_memory : 0;
 }
 
-Object read(hwloc_obj_t from) {
+// Numbers the objects of a type in the order of the tree: hwloc's own numbers are not unique where
+// a type stands at several depths. Groups and memory keep them.
+class Reader {
+public:
+  Object read(hwloc_obj_t from);
+
+private:
+  unsigned logical(hwloc_obj_t object) {
+    const bool by_tree = object->type != HWLOC_OBJ_GROUP && !hwloc_obj_type_is_memory(object->type);
+    return by_tree ? next_[object->type]++ : object->logical_index;
+  }
+  std::map<hwloc_obj_type_t, unsigned> next_;
+};
+
+Object Reader::read(hwloc_obj_t from) {
   std::array<char, 64> type{};
   hwloc_obj_type_snprintf(type.data(), type.size(), from, 0);
   Object object;
   object.type = type.data();
-  object.logical = from->logical_index;
+  object.logical = logical(from);
   object.os = from->os_index == HWLOC_UNKNOWN_INDEX ? -1 : static_cast<int>(from->os_index);
   object.size = size_of(from);
   object.cpus = CpuSet::from_hwloc(from->cpuset);
@@ -32,7 +47,7 @@ Object read(hwloc_obj_t from) {
 }  // namespace
 
 Object object_tree(const Topology& topology) {
-  return read(hwloc_get_root_obj(topology.hwloc()));
+  return Reader().read(hwloc_get_root_obj(topology.hwloc()));
 }
 
 }  // namespace schedlab::affinity

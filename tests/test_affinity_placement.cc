@@ -169,6 +169,14 @@ BOOST_AUTO_TEST_CASE(a_memory_only_node_is_no_place_for_a_task) {
   BOOST_TEST(parsed(machine, "package:1.numa:0") == "2 3");
 }
 
+BOOST_AUTO_TEST_CASE(cores_at_two_depths_are_numbered_through) {
+  const auto machine = fixture("sibling_offline");
+  BOOST_TEST(parsed(machine, "core:0") == "0");
+  BOOST_TEST(parsed(machine, "core:1") == "2 3");
+  BOOST_TEST(parsed(machine, "l1:all") == "0 2 3");
+  expect(pairs(machine, "smt,l3"), {"smt 2 3", "l3 0 2"});
+}
+
 BOOST_AUTO_TEST_CASE(without_cores_a_core_is_a_pu) {
   BOOST_TEST(parsed(synthetic("pack:2 pu:2"), "package:1.core:1") == "3");
 }

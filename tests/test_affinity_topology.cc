@@ -158,6 +158,19 @@ BOOST_AUTO_TEST_CASE(an_l1_below_the_core_does_not_part_siblings) {
   BOOST_TEST(machine.cache_size(1, 1) == 32u << 10);
 }
 
+BOOST_AUTO_TEST_CASE(cores_at_two_depths_are_told_apart) {
+  const auto machine = fixture("sibling_offline");  // the core of CPU 0 is inside its L1
+  BOOST_TEST(bool(machine.relation(2, 3) == Relation::smt));
+  BOOST_TEST(bool(machine.relation(0, 2) == Relation::l3));
+  BOOST_TEST(machine.find(0)->core == 0);
+  BOOST_TEST(machine.find(2)->core == 1);
+  BOOST_TEST(machine.find(2)->smt == 0u);
+  BOOST_TEST(machine.find(3)->smt == 1u);
+  for (const auto& cpu : machine.cpus())
+    BOOST_TEST(machine.cache_size(cpu.os, 1) == 32u << 10);
+  BOOST_TEST(machine.shape() == "1 package, 1 node, 2 cores, 3 PUs, L3 16 MiB");
+}
+
 BOOST_AUTO_TEST_CASE(without_cores_each_pu_stands_alone) {
   const auto machine = synthetic("pack:1 l2:2 pu:2");
   BOOST_TEST(machine.find(1)->core == -1);
@@ -182,6 +195,16 @@ BOOST_AUTO_TEST_CASE(a_memory_only_node_is_nobodys_own_and_keeps_both_its_number
   BOOST_TEST(machine.nodes()[1].cpus.list() == "2-3");
   for (const auto& cpu : machine.cpus())
     BOOST_TEST(cpu.numa != 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_memory_only_node_beside_a_package_is_not_the_node_of_its_cpus) {
+  const auto machine = synthetic("pack:2 [numa] [numa] core:2 pu:1");
+  BOOST_REQUIRE(machine.nodes().size() == 4u);
+  BOOST_TEST(machine.nodes()[0].cpus.list() == "0-1");
+  BOOST_TEST(machine.nodes()[1].cpus.empty());
+  BOOST_TEST(machine.nodes()[2].cpus.list() == "2-3");
+  BOOST_TEST(machine.nodes()[3].cpus.empty());
+  BOOST_TEST(machine.find(2)->numa == 2);
 }
 
 BOOST_AUTO_TEST_CASE(a_cpu_without_a_node_has_none) {

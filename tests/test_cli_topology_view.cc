@@ -135,6 +135,15 @@ Package L#1(P#1)
       L1d 32 KiB: PU L#2(P#2)
       L1d 32 KiB: PU L#3(P#3)
 )");
+  BOOST_TEST(tree_of(fixture("sibling_offline")) ==
+             R"(Package L#0(P#0)
+  NUMANode L#0(P#0) 1 GiB
+  L3 L#0 16 MiB
+    L2 L#0 4 MiB + L1d 32 KiB + Core L#0(P#0): PU L#0(P#0)
+    L2 L#1 4 MiB + Core L#1(P#1)
+      L1d 32 KiB: PU L#1(P#2)
+      L1d 32 KiB: PU L#2(P#3)
+)");
   BOOST_TEST(tree_of(fixture("one_cpu")) == R"(Package L#0(P#0)
   NUMANode L#0(P#0) 1 GiB
   L3 L#0 16 MiB + Core L#0(P#0): PU L#0(P#0)

@@ -34,6 +34,7 @@ public:
     put("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never");
     put("/sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected");
     put("/sys/devices/system/cpu/isolated", "2-3");
+    put("/sys/devices/system/cpu/nohz_full", "  (null)");
     put("/sys/devices/system/cpu/cpufreq/boost", "1");
     for (const unsigned cpu : {0u, 1u, 2u, 3u})
       put(cpu_file(cpu, "cpufreq/scaling_governor"), cpu == 3 ? "powersave" : "performance");
@@ -77,6 +78,7 @@ BOOST_AUTO_TEST_CASE(the_facts_of_a_server_are_read_from_its_files) {
   BOOST_TEST(env["cpu"]["model"] == "2");
   BOOST_TEST(env["cpu"]["threads"] == 4);
   BOOST_TEST(env["topology"]["isolated"] == "2-3");
+  BOOST_TEST(env["topology"]["nohz_full"] == "");
   BOOST_TEST(env["kernel"]["transparent_hugepage"] == "madvise");
   BOOST_TEST(env["kernel"]["preempt"] == "PREEMPT_DYNAMIC");
   BOOST_TEST(env["kernel"]["mitigations"]["meltdown"] == "Not affected");

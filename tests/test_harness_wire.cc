@@ -18,6 +18,7 @@ Request full_request() {
                       .values = {{"size", "0,16K"}, {"mechanism", "pipe"}},
                       .driver = "epoll",
                       .processes = 20};
+  request.usable = "0-3,4095";
   request.process = 19;
   request.seed = ~std::uint64_t{0};
   request.budget_s = 1.0 / 3;
@@ -94,6 +95,7 @@ BOOST_AUTO_TEST_CASE(a_request_arrives_as_it_was_sent_with_its_clock) {
   BOOST_TEST((got.settings.values == sent.settings.values));
   BOOST_TEST(got.settings.driver == sent.settings.driver);
   BOOST_TEST(got.settings.processes == sent.settings.processes);
+  BOOST_TEST(got.usable == sent.usable);
   BOOST_TEST(got.process == sent.process);
   BOOST_TEST(got.seed == sent.seed);
   BOOST_TEST(same_bits(got.budget_s, sent.budget_s));

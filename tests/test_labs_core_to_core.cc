@@ -162,7 +162,7 @@ BOOST_AUTO_TEST_CASE(one_cpu_or_a_wrong_pair_is_skipped_with_the_reason) {
 
 BOOST_AUTO_TEST_CASE(what_is_not_there_or_cannot_be_is_refused) {
   BOOST_TEST(refusal(cpus_16, {{"node", "2"}}) ==
-             "core_to_core.node: there is no node 2; this machine has 0, 1");
+             "core_to_core.node: there is no node 2 here, or it is not allowed; there is 0, 1");
   BOOST_TEST(refusal(cpus_16, {{"kernel", "cas"}, {"payload", "16"}}) ==
              "core_to_core.payload: cas takes none; add 0, two-lines or message");
   BOOST_TEST(refusal(cpus_16, {{"node", "1"}}) == "");

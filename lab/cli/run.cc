@@ -1,3 +1,4 @@
+#include "affinity/pin.hh"
 #include "affinity/topology.hh"
 #include "lab/base/clock.hh"
 #include "lab/base/error.hh"
@@ -138,6 +139,7 @@ int run_labs(const Options& options) {
     print(plan_text(labs, topology, run, seconds));
     return status_done;
   }
+  affinity::require_this_machine(topology);
   const ResultFile file(options);
   const auto calibration = clock::select();
   Document document = begin_document(options, run, topology, calibration);

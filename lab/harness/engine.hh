@@ -19,6 +19,7 @@ namespace schedlab::harness {
 struct Request {
   std::string lab;
   Settings settings;
+  std::string usable;      // the CPUs that the plan was made for, kernel list
   unsigned process = 0;    // number of the replicate
   std::uint64_t seed = 0;  // of this replicate
   double budget_s = 1;

@@ -28,12 +28,22 @@ const Lab& find(std::string_view name) {
   throw std::runtime_error("no such lab: " + std::string(name));
 }
 
+// A CPU that came or went would give the same series other CPUs than the result says.
+void require_same_cpus(const affinity::Topology& topology, const std::string& planned) {
+  const std::string now = topology.usable().list();
+  if (now != planned)
+    throw Unsupported("the usable CPUs changed from " + planned + " to " +
+                      (now.empty() ? "none" : now) +
+                      "; repeat while no CPU is switched and no cgroup or affinity changes");
+}
+
 void run() {
   clock::Calibration calibration;
   const Request request = decode_request(read_request(), calibration);
   clock::set(calibration);
   const Lab& lab = find(request.lab);
   const auto topology = affinity::Topology::machine();
+  require_same_cpus(topology, request.usable);
   const PlanOutcome outcome = plan_lab(lab, topology, request.settings);
   if (!outcome.unsupported.empty())
     throw Unsupported(outcome.unsupported);

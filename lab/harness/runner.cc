@@ -220,6 +220,7 @@ void Runner::State::measure_lab(std::unique_ptr<Plan> first_plan, LabResult& res
   std::string failure;
   Request request{.lab = std::string(lab.name),
                   .settings = settings_for(lab, options),
+                  .usable = topology.usable().list(),
                   .process = 0,
                   .seed = 0,
                   .budget_s = 0,

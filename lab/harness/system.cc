@@ -29,7 +29,11 @@ std::optional<affinity::CpuSet> System::cpus(std::string_view path) const {
   const auto list = read_text(root_ + std::string(path));
   if (!list)
     return std::nullopt;
-  return trim(*list).empty() ? affinity::CpuSet() : affinity::CpuSet::from_list(trim(*list));
+  // What kernels with NO_HZ_FULL print for a mask that was never allocated, as nohz_full is unless
+  // it is on the kernel's command line.
+  if (trim(*list).empty() || trim(*list) == "(null)")
+    return affinity::CpuSet();
+  return affinity::CpuSet::from_list(trim(*list));
 }
 
 std::string System::objection(std::string_view path) const {

@@ -67,6 +67,7 @@ Sample unpack(const json& packed) {
 
 std::string encode(const Request& request, const clock::Calibration& calibration) {
   return json{{"lab", request.lab},
+              {"usable", request.usable},
               {"preset", static_cast<int>(request.settings.preset)},
               {"placement", request.settings.placement},
               {"values", request.settings.values},
@@ -85,6 +86,7 @@ Request decode_request(std::string_view text, clock::Calibration& calibration) {
   const json j = json::parse(text);
   Request request;
   request.lab = j.at("lab");
+  request.usable = j.at("usable");
   request.settings.preset = static_cast<Preset>(j.at("preset").get<int>());
   request.settings.placement = j.at("placement");
   request.settings.values = j.at("values").get<std::map<std::string, std::string>>();

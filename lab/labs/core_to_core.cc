@@ -12,6 +12,7 @@
 //          guest's topology need not be the host's: what is measured is checked against it.
 //          The message kernel needs clocks in step; its two directions cancel a constant offset.
 
+#include "affinity/memory.hh"
 #include "lab/apparatus/line_transfer.hh"
 #include "lab/apparatus/pair_classes.hh"
 #include "lab/apparatus/pair_matrix.hh"
@@ -166,6 +167,29 @@ std::vector<Cell> cells_of(const Plan& plan) {
   return cells;
 }
 
+// The nodes that this process may allocate on, by the kernel's numbers.
+std::vector<unsigned> nodes_here(const Plan& plan) {
+  std::vector<unsigned> nodes;
+  for (const auto& node : affinity::usable_nodes(plan.topology()))
+    nodes.push_back(node.os);
+  return nodes;
+}
+
+bool may_use(const Plan& plan, unsigned node) {
+  const auto nodes = nodes_here(plan);
+  return std::ranges::find(nodes, node) != nodes.end();
+}
+
+// Where the lines shall lie: on the node that was asked for or the first CPU's own; nothing where a
+// cgroup keeps the process from that one.
+std::optional<unsigned> home_of(const Plan& plan, unsigned first) {
+  const auto wanted = plan.number("node");
+  const std::int64_t node = wanted >= 0 ? wanted : plan.topology().find(first)->numa_os;
+  if (node < 0 || !may_use(plan, static_cast<unsigned>(node)))
+    return {};
+  return static_cast<unsigned>(node);
+}
+
 apparatus::TransferOptions options_for(const Plan& plan, const Pair& pair, const Cell& cell) {
   apparatus::TransferOptions options;
   options.kernel = cell.kernel;
@@ -178,11 +202,8 @@ apparatus::TransferOptions options_for(const Plan& plan, const Pair& pair, const
   options.one_way_metric = one_way;
   options.asymmetry_metric = asymmetry;
   options.switches_metric = switches;
-  const auto node = plan.number("node");
-  const int local = plan.topology().find(pair.first)->numa_os;
-  options.bind = node >= 0;
-  if (node >= 0 || local >= 0)
-    options.node = static_cast<unsigned>(node >= 0 ? node : local);
+  options.bind = plan.number("node") >= 0;
+  options.node = home_of(plan, pair.first);
   return options;
 }
 
@@ -248,12 +269,10 @@ PairPlan pair_plan(const Plan& plan, const std::vector<Pair>& pairs) {
 
 void check_node(const Plan& plan) {
   const auto wanted = plan.number("node");
-  std::vector<unsigned> nodes;
-  for (const auto& node : plan.topology().nodes())
-    nodes.push_back(node.os);
-  if (wanted >= 0 && std::ranges::find(nodes, static_cast<unsigned>(wanted)) == nodes.end())
-    throw BadInput(fmt::format("core_to_core.node: there is no node {}; this machine has {}",
-                               wanted, fmt::join(nodes, ", ")));
+  if (wanted >= 0 && !may_use(plan, static_cast<unsigned>(wanted)))
+    throw BadInput(fmt::format("core_to_core.node: there is no node {} here, or it is not allowed; "
+                               "there is {}",
+                               wanted, fmt::join(nodes_here(plan), ", ")));
 }
 
 void plan_series(Plan& plan) {

@@ -147,6 +147,15 @@ BOOST_AUTO_TEST_CASE(a_full_device_is_status_1_with_path_and_reason_and_stays_a_
   BOOST_TEST(S_ISCHR(info.st_mode));
 }
 
+BOOST_AUTO_TEST_CASE(a_run_on_a_topology_of_elsewhere_is_status_77_and_pins_nothing) {
+  SpawnOptions elsewhere;
+  elsewhere.environment = {{"HWLOC_SYNTHETIC", "pack:1 core:1 pu:1"}};
+  const Output output = run_program({"run", "null", "--smoke", "--json"}, elsewhere);
+  BOOST_TEST(output.cause.text() == "exit status 77");
+  BOOST_TEST(output.err.find("another machine") != std::string::npos, output.err);
+  BOOST_TEST(output.out == "");
+}
+
 BOOST_AUTO_TEST_CASE(a_full_standard_output_is_status_1) {
   const Output output = capture({"/bin/sh", "-c", program() + " list > /dev/full"});
   BOOST_TEST(output.cause.text() == "exit status 1");

@@ -23,6 +23,24 @@ using namespace schedlab::tests;
 
 namespace {
 
+// One replicate of the null lab, planned for these CPUs.
+Output run_replicate(const std::string& usable, const Fd& reply) {
+  const Fd request(::memfd_create("request", MFD_CLOEXEC));
+  const Fd progress(::memfd_create("progress", MFD_CLOEXEC));
+  BOOST_TEST_REQUIRE(::ftruncate(progress.get(), sizeof(harness::Progress)) == 0);
+  harness::Request wanted;
+  wanted.lab = "null";
+  wanted.settings.preset = harness::Preset::smoke;
+  wanted.usable = usable;
+  wanted.budget_s = 0.01;
+  write_all(request.get(), encode(wanted, clock::Calibration{}), "request");
+  return capture({program(), std::string(harness::replicate_word)},
+                 {.fds = {{request.get(), harness::request_fd},
+                          {reply.get(), harness::reply_fd},
+                          {progress.get(), harness::progress_fd}},
+                  .environment = {}});
+}
+
 harness::Document run_to_document(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "run");
   arguments.push_back("--json");
@@ -152,25 +170,22 @@ BOOST_AUTO_TEST_CASE(the_plan_measures_nothing_and_names_what_would_run) {
   BOOST_TEST(output.out.find("seed 3") != std::string::npos);
 }
 
+BOOST_AUTO_TEST_CASE(a_replicate_that_finds_other_cpus_than_were_planned_for_measures_nothing) {
+  const Fd reply(::memfd_create("reply", MFD_CLOEXEC));
+  const Output output = run_replicate("4095", reply);
+  BOOST_TEST(output.cause.text() == "exit status 1");
+  BOOST_TEST(output.err.find("the usable CPUs changed from 4095 to ") != std::string::npos,
+             output.err);
+  BOOST_TEST(read_input("/proc/self/fd/" + std::to_string(reply.get()), 1 << 20) == "");
+}
+
 BOOST_AUTO_TEST_CASE(replicates_differ_in_the_addresses_of_text_heap_and_stack,
                      *boost::unit_test::precondition(addresses_are_drawn)) {
   std::set<std::uint64_t> texts, heaps, stacks;
   const int replicates = 6;
   for (int i = 0; i < replicates; ++i) {
-    const Fd request(::memfd_create("request", MFD_CLOEXEC));
     const Fd reply(::memfd_create("reply", MFD_CLOEXEC));
-    const Fd progress(::memfd_create("progress", MFD_CLOEXEC));
-    BOOST_TEST_REQUIRE(::ftruncate(progress.get(), sizeof(harness::Progress)) == 0);
-    harness::Request wanted;
-    wanted.lab = "null";
-    wanted.settings.preset = harness::Preset::smoke;
-    wanted.budget_s = 0.01;
-    write_all(request.get(), encode(wanted, clock::Calibration{}), "request");
-    const Output output = capture({program(), std::string(harness::replicate_word)},
-                                  {.fds = {{request.get(), harness::request_fd},
-                                           {reply.get(), harness::reply_fd},
-                                           {progress.get(), harness::progress_fd}},
-                                   .environment = {}});
+    const Output output = run_replicate(affinity::Topology::machine().usable().list(), reply);
     BOOST_TEST_REQUIRE(output.cause.success(), output.err);
     const auto layout =
         harness::decode_reply(read_input("/proc/self/fd/" + std::to_string(reply.get()), 1 << 20))
