@@ -1,18 +1,17 @@
 #include "iouring/probe.hh"
 
 #include "iouring/refusal.hh"
+#include "iouring/uring_setup.hh"
 #include "lab/base/text.hh"
 
 #include <liburing.h>
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <span>
 #include <string_view>
-#include <thread>
 
 namespace schedlab::iouring {
 
@@ -116,21 +115,9 @@ int climb_down(Probe& found) {
   return error;
 }
 
-// The kernel gives the memory of a closed ring back to the memlock limit from a worker of its own,
-// some milliseconds later: ENOMEM counts only if it outlasts that.
-template <typename Attempt>
-int persistent_error(int rests, Attempt attempt) {
-  int error = attempt();
-  for (; error == ENOMEM && rests > 0; --rests) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(15));
-    error = attempt();
-  }
-  return error;
-}
-
 unsigned find_largest(std::uint32_t flags) {
   unsigned entries = largest_asked;
-  while (entries >= 1 && persistent_error(2, [&] { return Trial(entries, flags).error(); }) != 0)
+  while (entries >= 1 && error_that_lasts(2, [&] { return Trial(entries, flags).error(); }) != 0)
     entries /= 2;
   return entries;
 }
@@ -151,7 +138,7 @@ bool Probe::supports(unsigned opcode) const noexcept {
 
 Probe quick_probe() {
   Probe found;
-  const int error = persistent_error(6, [&] { return climb_down(found); });
+  const int error = error_that_lasts(patience, [&] { return climb_down(found); });
   if (error == 0) {
     found.usable = true;
     return found;

@@ -106,9 +106,9 @@ public:
         loop_(make_loop(subject.loop, [this](std::uint64_t operations) noexcept {
           at_ = walk(at_, operations);
         })) {
-    // Of a longer lap a part changes little.
-    const std::uint64_t lap = chase_length(subject.size, subject.chase);
-    at_ = walk(at_, lap <= subject.settle ? lap : warm_);
+    // What the writing of the pattern left in the caches would be hit once, and never again.
+    if (!flushed_)
+      at_ = walk(at_, std::min(subject.settle, chase_length(subject.size, subject.chase)));
   }
 
   harness::Sample sample(std::uint64_t operations) override {

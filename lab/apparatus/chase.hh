@@ -99,8 +99,9 @@ struct ChaseSubject {
   std::uint64_t offset = 0;
   std::uint64_t size = 0;
   ChaseOptions chase = {};  // its seed goes with where the memory lies, drawn for each process
-  // Loads after writing that bring the caches to a steady state: a lap, if it is no longer.
-  std::uint64_t settle = 1u << 17;
+  // Loads after writing that bring the caches to a steady state: a lap, or so many of it, which
+  // throw 64 MiB of other lines out.
+  std::uint64_t settle = 1u << 20;
   std::uint64_t warm = 1u << 12;  // at most so many before each sample, not clocked
   // Flush the lines before each sample: every load goes to memory, however large the caches. Then a
   // chase is to have least_flushed loads, more than the longest sample.

@@ -1,9 +1,11 @@
 #include "lab/apparatus/nodes.hh"
 
 #include "affinity/memory.hh"
+#include "lab/base/error.hh"
 #include "lab/harness/numbers.hh"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -44,6 +46,23 @@ std::string too_large_on(const affinity::Topology& topology, const affinity::Nod
   return fmt::format("{} x {} is more than half of what is left on node {} ({})", count,
                      harness::quantity(static_cast<double>(size), "B"), node_label(node),
                      harness::quantity(static_cast<double>(left), "B"));
+}
+
+std::optional<unsigned> own_node(const affinity::Topology& topology, unsigned cpu) {
+  const int node = topology.find(cpu)->numa_os;
+  for (const auto& usable : affinity::usable_nodes(topology))
+    if (static_cast<int>(usable.os) == node)
+      return usable.os;
+  return {};
+}
+
+void require_node(const affinity::Topology& topology, unsigned node, std::string_view parameter) {
+  std::vector<unsigned> nodes;
+  for (const auto& usable : affinity::usable_nodes(topology))
+    nodes.push_back(usable.os);
+  if (std::ranges::find(nodes, node) == nodes.end())
+    throw BadInput(fmt::format("{}: there is no node {} here, or it is not allowed; there is {}",
+                               parameter, node, fmt::join(nodes, ", ")));
 }
 
 }  // namespace schedlab::apparatus

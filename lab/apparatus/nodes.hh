@@ -4,7 +4,9 @@
 #include "affinity/topology.hh"
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace schedlab::apparatus {
@@ -28,5 +30,13 @@ std::uint64_t node_distance(const affinity::Topology& topology, std::int64_t fro
 // on it is the limit, because the kernel kills who binds more than there is.
 std::string too_large_on(const affinity::Topology& topology, const affinity::Node& node,
                          std::uint64_t count, std::uint64_t size);
+
+// The node that a CPU (kernel number) is closest to, or nothing: it has none, or a cgroup keeps
+// this process from allocating there.
+std::optional<unsigned> own_node(const affinity::Topology& topology, unsigned cpu);
+
+// Throws BadInput, naming the parameter, for a node (kernel number) that does not exist or on which
+// this process may not allocate.
+void require_node(const affinity::Topology& topology, unsigned node, std::string_view parameter);
 
 }  // namespace schedlab::apparatus

@@ -12,8 +12,8 @@
 //          guest's topology need not be the host's: what is measured is checked against it.
 //          The message kernel needs clocks in step; its two directions cancel a constant offset.
 
-#include "affinity/memory.hh"
 #include "lab/apparatus/line_transfer.hh"
+#include "lab/apparatus/nodes.hh"
 #include "lab/apparatus/pair_classes.hh"
 #include "lab/apparatus/pair_matrix.hh"
 #include "lab/apparatus/pair_plan.hh"
@@ -167,29 +167,6 @@ std::vector<Cell> cells_of(const Plan& plan) {
   return cells;
 }
 
-// The nodes that this process may allocate on, by the kernel's numbers.
-std::vector<unsigned> nodes_here(const Plan& plan) {
-  std::vector<unsigned> nodes;
-  for (const auto& node : affinity::usable_nodes(plan.topology()))
-    nodes.push_back(node.os);
-  return nodes;
-}
-
-bool may_use(const Plan& plan, unsigned node) {
-  const auto nodes = nodes_here(plan);
-  return std::ranges::find(nodes, node) != nodes.end();
-}
-
-// Where the lines shall lie: on the node that was asked for or the first CPU's own; nothing where a
-// cgroup keeps the process from that one.
-std::optional<unsigned> home_of(const Plan& plan, unsigned first) {
-  const auto wanted = plan.number("node");
-  const std::int64_t node = wanted >= 0 ? wanted : plan.topology().find(first)->numa_os;
-  if (node < 0 || !may_use(plan, static_cast<unsigned>(node)))
-    return {};
-  return static_cast<unsigned>(node);
-}
-
 apparatus::TransferOptions options_for(const Plan& plan, const Pair& pair, const Cell& cell) {
   apparatus::TransferOptions options;
   options.kernel = cell.kernel;
@@ -202,8 +179,10 @@ apparatus::TransferOptions options_for(const Plan& plan, const Pair& pair, const
   options.one_way_metric = one_way;
   options.asymmetry_metric = asymmetry;
   options.switches_metric = switches;
-  options.bind = plan.number("node") >= 0;
-  options.node = home_of(plan, pair.first);
+  const auto node = plan.number("node");
+  options.bind = node >= 0;
+  options.node =
+      options.bind ? static_cast<unsigned>(node) : apparatus::own_node(plan.topology(), pair.first);
   return options;
 }
 
@@ -267,16 +246,9 @@ PairPlan pair_plan(const Plan& plan, const std::vector<Pair>& pairs) {
   return apparatus::plan_pairs(plan.topology(), pairs, options);
 }
 
-void check_node(const Plan& plan) {
-  const auto wanted = plan.number("node");
-  if (wanted >= 0 && !may_use(plan, static_cast<unsigned>(wanted)))
-    throw BadInput(fmt::format("core_to_core.node: there is no node {} here, or it is not allowed; "
-                               "there is {}",
-                               wanted, fmt::join(nodes_here(plan), ", ")));
-}
-
 void plan_series(Plan& plan) {
-  check_node(plan);
+  if (const auto node = plan.number("node"); node >= 0)
+    apparatus::require_node(plan.topology(), static_cast<unsigned>(node), "core_to_core.node");
   if (const auto seconds = plan.number("budget_s"); seconds > 0)
     plan.set_budget_s(static_cast<double>(seconds));
   const auto wanted = apparatus::spinning_pairs(plan.topology(), plan.placement());

@@ -12,9 +12,9 @@ import sys
 from pairs import compare, median, ratio_interval, show, within
 
 share = 0.05
-stride = 256
+stride = 256  # a quarter of the lines: 16K to 256M are 4 KiB to 64 MiB of cache
 repetitions = 6
-sizes = {"16K": 16 << 10, "512K": 512 << 10, "8M": 8 << 20, "256M": 256 << 20}
+sizes = {"16K": 16 << 10, "512K": 512 << 10, "32M": 32 << 20, "256M": 256 << 20}
 cells = [(pages, size) for pages in ("base", "huge") for size in sizes]
 
 

@@ -1,0 +1,38 @@
+#include "iouring/frame_pool.hh"
+
+#include <algorithm>
+#include <new>
+
+namespace schedlab::iouring::detail {
+
+constinit thread_local FramePool frame_pool;
+
+namespace {
+
+// Gives the frames in a thread's free lists back when the thread ends.
+struct PoolEnd {
+  ~PoolEnd() {
+    for (FreeFrame*& head : frame_pool.free)
+      while (head) {
+        FreeFrame* const next = head->next;
+        ::operator delete(head);
+        head = next;
+      }
+  }
+};
+
+}  // namespace
+
+void* frame_from_heap(std::size_t size) {
+  static thread_local const PoolEnd at_thread_end;
+  ++frame_pool.counts.from_heap;
+  // Whole classes, because any frame of the class may get this memory later.
+  const std::size_t classes = (size + frame_step - 1) / frame_step;
+  return ::operator new(std::max<std::size_t>(classes, 1) * frame_step);
+}
+
+void frame_to_heap(void* frame) noexcept {
+  ::operator delete(frame);
+}
+
+}  // namespace schedlab::iouring::detail

@@ -1,0 +1,82 @@
+#pragma once
+// Where the frames of coroutines come from: a free list for each size class in each thread, so that
+// a frame costs a few instructions instead of a call of malloc, and so that frames can be counted.
+// A frame may be freed by another thread than the one that made it; it then changes pools. Under
+// AddressSanitizer every frame is malloc's own, so that a use after its end is found.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace schedlab::iouring {
+
+// Of the calling thread, since it began.
+struct FrameCounts {
+  std::uint64_t made = 0;       // frames handed out
+  std::uint64_t from_heap = 0;  // of these, those that malloc was asked for
+  std::uint64_t bytes = 0;      // handed out, as asked for
+};
+
+namespace detail {
+
+inline constexpr std::size_t frame_step = 32;  // bytes from one size class to the next
+inline constexpr std::size_t frame_classes = 65;
+inline constexpr std::size_t largest_frame = (frame_classes - 1) * frame_step;
+
+struct FreeFrame {
+  FreeFrame* next;
+};
+
+struct FramePool {
+  FreeFrame* free[frame_classes] = {};
+  FrameCounts counts;
+};
+extern constinit thread_local FramePool frame_pool;
+
+// Throws std::bad_alloc.
+void* frame_from_heap(std::size_t size);
+void frame_to_heap(void* frame) noexcept;
+
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool pool_frames = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr bool pool_frames = false;
+#else
+inline constexpr bool pool_frames = true;
+#endif
+#else
+inline constexpr bool pool_frames = true;
+#endif
+
+inline void* allocate_frame(std::size_t size) {
+  FramePool& pool = frame_pool;
+  ++pool.counts.made;
+  pool.counts.bytes += size;
+  if (pool_frames && size <= largest_frame) {
+    FreeFrame*& head = pool.free[(size + frame_step - 1) / frame_step];
+    if (FreeFrame* const frame = head) {
+      head = frame->next;
+      return frame;
+    }
+  }
+  return frame_from_heap(size);
+}
+
+inline void free_frame(void* memory, std::size_t size) noexcept {
+  if (!pool_frames || size > largest_frame) {
+    frame_to_heap(memory);
+    return;
+  }
+  FreeFrame*& head = frame_pool.free[(size + frame_step - 1) / frame_step];
+  auto* const frame = static_cast<FreeFrame*>(memory);
+  frame->next = head;
+  head = frame;
+}
+
+}  // namespace detail
+
+inline FrameCounts frame_counts() noexcept {
+  return detail::frame_pool.counts;
+}
+
+}  // namespace schedlab::iouring

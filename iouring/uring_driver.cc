@@ -1,0 +1,498 @@
+// The driver on io_uring. One ring for each loop, set up by the loop's thread, with the best flags
+// of the ladder that the kernel takes; one io_uring_enter a turn hands over and collects. Requests
+// that could overfill the completion ring by ending at once wait in line until it was emptied. How
+// many are in flight is not limited: a request may wait for what one behind it brings about. The
+// kernel keeps what does not fit (IORING_FEAT_NODROP).
+
+#include "iouring/driver.hh"
+#include "iouring/epoll_call.hh"
+#include "iouring/uring_buffers.hh"
+#include "iouring/uring_request.hh"
+#include "iouring/uring_setup.hh"
+#include "lab/base/error.hh"
+#include "lab/base/fd.hh"
+
+#include <liburing.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace schedlab::iouring {
+
+namespace {
+
+constexpr std::size_t batch = 64;
+
+// What is in the low bits of a completion's user data beside the operation's address.
+enum Tag : std::uint64_t {
+  tag_request = 0,
+  tag_timeout = 1,  // of the request
+  tag_ignored = 2,  // a cancellation, whose request tells how it ended
+  tag_message = 3,  // a wake-up that this ring sent; above: its place in messages_
+  tag_mask = 3,
+};
+constexpr std::uint64_t wake_data = 4 | tag_ignored;     // the eventfd was written
+constexpr std::uint64_t message_data = 8 | tag_ignored;  // a wake-up from another ring
+constexpr std::uint64_t drain_data = 12 | tag_ignored;   // the cancellation of everything
+constexpr unsigned spare_room = 16;         // completions that others may send at a time
+constexpr std::uint8_t most_restarts = 16;  // of a request that a signal interrupts
+
+struct Completion {
+  std::uint64_t user_data;
+  int result;
+  std::uint32_t flags;
+};
+
+__kernel_timespec timespec_of(std::int64_t ns) {
+  return {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
+}
+
+}  // namespace
+
+class UringDriver final : public Driver {
+public:
+  explicit UringDriver(const DriverOptions& options)
+      : wake_fd_(std::make_shared<Fd>(check(::eventfd(0, EFD_CLOEXEC), "eventfd"))) {
+    const RingSetUp made = set_up_ring(ring_, options.entries);
+    room_ = made.completions - spare_room;
+    can_message_ = made.can_message;
+    by_pidfd_ = options.wait_by_pidfd || !made.waits_for_children;
+    ::io_uring_ring_dontfork(&ring_);
+    ::io_uring_register_ring_fd(&ring_);  // without it a call costs some ns more
+    outer_ = std::exchange(of_thread_, this);
+    listen();
+    static std::once_flag once;  // a child has none of its parent's rings
+    std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { of_thread_ = nullptr; }); });
+  }
+
+  ~UringDriver() override {
+    if (::getpid() != made_by_) {  // in a forked child the rings are not mapped
+      for (auto& [number, group] : groups_)
+        static_cast<void>(group.release());
+      ::close(ring_.ring_fd);
+      return;
+    }
+    leave_thread();
+    drain();
+    for (const auto& receiver : messages_)
+      if (receiver)  // nobody will look whether the message arrived
+        write_wake(*receiver);
+    groups_.clear();
+    ::io_uring_queue_exit(&ring_);
+  }
+
+  [[nodiscard]] std::string_view name() const noexcept override { return "io_uring"; }
+
+  void submit(const Request& request, Operation& operation) noexcept override {
+    assert(!request.many || request.timeout_ns == 0);
+    ++in_flight_;
+    ++counts_.requests;
+    operation.request_ = &request;
+    operation.restarts_ = 0;
+    operation.cancelled_ = false;
+    operation.parts_ = 0;
+    if (request.op == Op::wait_child && by_pidfd_ && !watch_child(operation))
+      return;
+    begin(operation);
+  }
+
+  void cancel(Operation& operation) noexcept override {
+    operation.cancelled_ = true;
+    if (operation.parts_ == 0) {
+      waiting_.remove(operation);
+      finish(operation, -ECANCELED, 0);
+    } else if (!send_cancel(operation)) {
+      owed_cancels_.append(operation);
+    }
+  }
+
+  void wait(std::int64_t timeout_ns) override {
+    const bool owes = !send_owed();
+    int result = 0;
+    ++counts_.calls;
+    if (timeout_ns == 0 || owes || ::io_uring_cq_ready(&ring_) > 0) {
+      result = ::io_uring_submit_and_get_events(&ring_);
+    } else if (timeout_ns < 0) {
+      result = ::io_uring_submit_and_wait(&ring_, 1);
+    } else {
+      io_uring_cqe* first = nullptr;
+      auto timeout = timespec_of(timeout_ns);
+      result = ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &timeout, nullptr);
+    }
+    if (!is_passing(result))
+      throw_errno(-result, "io_uring_enter");
+    collect();
+    start_waiting();
+    send_owed();
+  }
+
+  bool register_buffers(std::span<const std::span<std::byte>> buffers) override {
+    ::io_uring_unregister_buffers(&ring_);
+    std::vector<iovec> areas;
+    for (const auto buffer : buffers)
+      areas.push_back({buffer.data(), buffer.size()});
+    return areas.empty() || ::io_uring_register_buffers(&ring_, areas.data(),
+                                                        static_cast<unsigned>(areas.size())) == 0;
+  }
+  bool register_files(std::span<const int> files) override {
+    ::io_uring_unregister_files(&ring_);
+    return files.empty() || ::io_uring_register_files(&ring_, files.data(),
+                                                      static_cast<unsigned>(files.size())) == 0;
+  }
+
+  void add_buffers(std::uint16_t group, unsigned count, unsigned size) override {
+    groups_.emplace(group, std::make_unique<UringBuffers>(ring_, group, count, size));
+  }
+  void remove_buffers(std::uint16_t group) noexcept override { groups_.erase(group); }
+  [[nodiscard]] std::span<std::byte> buffer(std::uint16_t group,
+                                            std::uint16_t number) noexcept override {
+    return groups_.find(group)->second->at(number);
+  }
+  void give_back(std::uint16_t group, std::uint16_t number) noexcept override {
+    groups_.find(group)->second->give_back(number);
+  }
+
+  [[nodiscard]] bool idle() const noexcept override {
+    return ::io_uring_sq_ready(&ring_) == 0 && ::io_uring_cq_ready(&ring_) == 0 && !has_hidden() &&
+           waiting_.empty() && owed_cancels_.empty() && !owes_listening_;
+  }
+
+  void wake() noexcept override {
+    if (of_thread_ && of_thread_ != this && send_message(*of_thread_))
+      return;
+    write_wake(*wake_fd_);
+  }
+
+  [[nodiscard]] std::size_t in_flight() const noexcept override { return in_flight_; }
+  [[nodiscard]] DriverCounts counts() const noexcept override { return counts_; }
+
+private:
+  // Operations in a line, by their next_.
+  class Line {
+  public:
+    [[nodiscard]] bool empty() const noexcept { return !first_; }
+    [[nodiscard]] Operation* first() const noexcept { return first_; }
+    void append(Operation& operation) noexcept {
+      operation.next_ = nullptr;
+      (first_ ? last_->next_ : first_) = &operation;
+      last_ = &operation;
+    }
+    void remove_first() noexcept { first_ = first_->next_; }
+    void remove(Operation& operation) noexcept {
+      Operation* before = nullptr;
+      for (Operation* at = first_; at; before = at, at = at->next_)
+        if (at == &operation) {
+          (before ? before->next_ : first_) = at->next_;
+          if (last_ == at)
+            last_ = before;
+          return;
+        }
+    }
+
+  private:
+    Operation* first_ = nullptr;
+    Operation* last_ = nullptr;
+  };
+
+  void leave_thread() noexcept {
+    UringDriver** at = &of_thread_;
+    while (*at && *at != this)
+      at = &(*at)->outer_;
+    if (*at)
+      *at = outer_;
+  }
+
+  // The kernel could not now, or was interrupted: nothing is lost.
+  static bool is_passing(int result) noexcept {
+    return result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
+           result == -EBUSY;
+  }
+
+  // Ends all that is in flight without completing it.
+  void drain() noexcept {
+    draining_ = true;
+    for (; !waiting_.empty(); waiting_.remove_first())
+      --in_flight_;
+    bool asked = false;
+    while (in_flight_ > 0) {
+      io_uring_sqe* const sqe = asked ? nullptr : take_sqe();
+      if (sqe) {
+        ::io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+        ::io_uring_sqe_set_data64(sqe, drain_data);
+        asked = true;
+      }
+      if (!is_passing(::io_uring_submit_and_wait(&ring_, 1)))
+        return;
+      collect();
+      if (given_up_)  // before Linux 5.19 only the end of the ring ends them
+        return;
+    }
+  }
+
+  // An entry, or null if the kernel takes none now.
+  io_uring_sqe* take_sqe() noexcept {
+    if (::io_uring_sq_space_left(&ring_) == 0) {
+      ++counts_.calls;
+      ::io_uring_submit(&ring_);
+    }
+    return ::io_uring_get_sqe(&ring_);
+  }
+
+  void begin(Operation& operation) noexcept {
+    operation.parts_ = 0;
+    operation.timed_out_ = false;
+    if (!waiting_.empty() || !start(operation))
+      waiting_.append(operation);
+  }
+
+  // Makes the entries of a request; false if there is no room for them.
+  bool start(Operation& operation) noexcept {
+    const Request& request = *operation.request_;
+    const unsigned parts = request.timeout_ns > 0 ? 2 : 1;
+    if (::io_uring_cq_ready(&ring_) + ::io_uring_sq_ready(&ring_) + parts > room_)
+      return false;
+    if (::io_uring_sq_space_left(&ring_) < parts) {
+      ++counts_.calls;
+      ::io_uring_submit(&ring_);
+      if (::io_uring_sq_space_left(&ring_) < parts)
+        return false;
+    }
+    io_uring_sqe* const sqe = ::io_uring_get_sqe(&ring_);
+    prepare(*sqe, request);
+    if (const auto child = pidfds_.find(&operation); child != pidfds_.end())
+      ::io_uring_prep_poll_add(sqe, child->second.get(), POLLIN);
+    ::io_uring_sqe_set_data(sqe, &operation);
+    operation.parts_ = static_cast<std::uint8_t>(parts);
+    if (parts == 2) {
+      sqe->flags |= IOSQE_IO_LINK;
+      io_uring_sqe* const limit = ::io_uring_get_sqe(&ring_);
+      operation.limit_[0] = request.timeout_ns / 1'000'000'000;
+      operation.limit_[1] = request.timeout_ns % 1'000'000'000;
+      static_assert(sizeof operation.limit_ == sizeof(__kernel_timespec));
+      ::io_uring_prep_link_timeout(limit, reinterpret_cast<__kernel_timespec*>(operation.limit_),
+                                   0);
+      ::io_uring_sqe_set_data64(limit, reinterpret_cast<std::uint64_t>(&operation) | tag_timeout);
+    }
+    return true;
+  }
+
+  // Opens what becomes readable when the child ends; false if the request has ended already.
+  bool watch_child(Operation& operation) noexcept {
+    Progress progress;
+    const Tried tried = try_call(*operation.request_, progress, counts_.calls);
+    if (tried.next == Tried::Next::done)
+      finish(operation, tried.result, 0);
+    else
+      pidfds_.emplace(&operation, Fd(progress.pidfd));
+    return tried.next != Tried::Next::done;
+  }
+
+  void start_waiting() noexcept {
+    while (!waiting_.empty() && start(*waiting_.first()))
+      waiting_.remove_first();
+  }
+
+  bool send_cancel(Operation& operation) noexcept {
+    io_uring_sqe* const sqe = take_sqe();
+    if (!sqe)
+      return false;
+    ::io_uring_prep_cancel(sqe, &operation, 0);
+    ::io_uring_sqe_set_data64(sqe, tag_ignored);
+    return true;
+  }
+
+  // What the kernel did not take when it was due; false if it still does not.
+  bool send_owed() noexcept {
+    for (; !owed_cancels_.empty(); owed_cancels_.remove_first())
+      if (!send_cancel(*owed_cancels_.first()))
+        return false;
+    if (owes_listening_)
+      listen();
+    return !owes_listening_;
+  }
+
+  // Completions that the kernel shows only when it is entered.
+  [[nodiscard]] bool has_hidden() const noexcept {
+    return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) !=
+           0;
+  }
+
+  bool any_ready() noexcept {
+    if (::io_uring_cq_ready(&ring_) == 0 && has_hidden()) {
+      ++counts_.calls;
+      ::io_uring_get_events(&ring_);
+    }
+    return ::io_uring_cq_ready(&ring_) > 0;
+  }
+
+  // At most one ring full, so that who is ready gets a turn.
+  void collect() noexcept {
+    std::array<io_uring_cqe*, batch> ready;
+    std::array<Completion, batch> copies;
+    for (unsigned total = 0; total < room_ && any_ready();) {
+      const unsigned count = ::io_uring_peek_batch_cqe(&ring_, ready.data(), batch);
+      for (unsigned i = 0; i < count; ++i)
+        copies[i] = {ready[i]->user_data, ready[i]->res, ready[i]->flags};
+      ::io_uring_cq_advance(&ring_, count);  // what completes may submit, which needs room
+      for (unsigned i = 0; i < count; ++i)
+        handle(copies[i]);
+      total += count;
+    }
+  }
+
+  void handle(const Completion& it) noexcept {
+    const auto tag = it.user_data & tag_mask;
+    if (tag == tag_ignored) {
+      if (it.user_data == wake_data && !draining_)
+        listen();
+      if (it.user_data == drain_data && it.result < 0 && it.result != -ENOENT)
+        given_up_ = true;
+      return;
+    }
+    if (tag == tag_message) {
+      auto& receiver = messages_[it.user_data >> 2];
+      if (it.result < 0)
+        write_wake(*receiver);
+      receiver.reset();
+      return;
+    }
+    auto& operation = *reinterpret_cast<Operation*>(it.user_data & ~std::uint64_t{tag_mask});
+    if (tag == tag_timeout) {
+      // -ETIME, or what the kernel was told as it cut the request short: -EALREADY where that
+      // runs already, 1 from a WAITID.
+      operation.timed_out_ = it.result != -ECANCELED && it.result != -ENOENT;
+    } else if (it.flags & IORING_CQE_F_MORE) {
+      ++counts_.completed;
+      if (!draining_)
+        operation.complete(it.result, flags_of(it.flags));
+      return;
+    } else {
+      operation.result_ = it.result;
+      operation.flags_ = flags_of(it.flags);
+    }
+    if (--operation.parts_ == 0)
+      conclude(operation);
+  }
+
+  // All parts of a request are in.
+  void conclude(Operation& operation) noexcept {
+    if (const auto child = pidfds_.find(&operation);
+        child != pidfds_.end() && operation.result_ >= 0 && !draining_) {
+      Progress progress{.pidfd = child->second.get()};
+      operation.result_ = try_call(*operation.request_, progress, counts_.calls).result;
+    }
+    const bool cut_short = operation.result_ == -ECANCELED || operation.result_ == -EINTR;
+    if (!owed_cancels_.empty())
+      owed_cancels_.remove(operation);
+    if (cut_short && operation.timed_out_)
+      return finish(operation, -ETIME, 0);
+    const bool again = operation.result_ == -EINTR && !operation.cancelled_ && !draining_ &&
+                       operation.restarts_ < most_restarts;
+    if (!again)
+      return finish(operation, operation.result_, operation.flags_);
+    ++operation.restarts_;
+    begin(operation);
+  }
+
+  void finish(Operation& operation, int result, std::uint32_t flags) noexcept {
+    --in_flight_;
+    ++counts_.completed;
+    if (!pidfds_.empty())
+      pidfds_.erase(&operation);
+    if (!draining_)
+      operation.complete(result, flags);
+  }
+
+  static std::uint32_t flags_of(std::uint32_t flags) noexcept {
+    std::uint32_t own = flags & 0xffff0000;
+    own |= flags & IORING_CQE_F_MORE ? Operation::more : 0;
+    own |= flags & IORING_CQE_F_BUFFER ? Operation::buffer : 0;
+    return own;
+  }
+
+  // Wake-ups from threads without a ring come through the eventfd.
+  void listen() noexcept {
+    io_uring_sqe* const sqe = take_sqe();
+    owes_listening_ = !sqe;
+    if (!sqe)
+      return;
+    ::io_uring_prep_read(sqe, wake_fd_->get(), &woken_, sizeof woken_, 0);
+    ::io_uring_sqe_set_data64(sqe, wake_data);
+  }
+
+  static void write_wake(const Fd& eventfd) noexcept {
+    const std::uint64_t one = 1;
+    static_cast<void>(!::write(eventfd.get(), &one, sizeof one));
+  }
+
+  // A wake-up by message, from the ring of the calling thread to this one; false if it must go
+  // through the eventfd. That the message failed is seen now, or by the sender's next wait on
+  // kernels that deliver later; the eventfd stays open until then.
+  bool send_message(UringDriver& sender) noexcept {
+    const auto place = std::ranges::find(sender.messages_, nullptr);
+    if (!sender.can_message_ || place == sender.messages_.end())
+      return false;
+    io_uring_sqe* const sqe = sender.take_sqe();
+    if (!sqe)
+      return false;
+    *place = wake_fd_;
+    const auto data =
+        static_cast<std::uint64_t>(place - sender.messages_.begin()) << 2 | tag_message;
+    ::io_uring_prep_msg_ring(sqe, ring_.ring_fd, 0, message_data, 0);
+    ::io_uring_sqe_set_data64(sqe, data);
+    ++sender.counts_.calls;
+    const int submitted = ::io_uring_submit(&sender.ring_);
+    return submitted >= 0 && ::io_uring_sq_ready(&sender.ring_) == 0 && !sender.has_failed(data);
+  }
+
+  // Is there a completion with an error?
+  [[nodiscard]] bool has_failed(std::uint64_t data) noexcept {
+    unsigned head;
+    io_uring_cqe* cqe;
+    io_uring_for_each_cqe(&ring_, head, cqe) {
+      if (cqe->user_data == data)
+        return cqe->res < 0;
+    }
+    return false;
+  }
+
+  static constinit thread_local UringDriver* of_thread_;
+
+  const pid_t made_by_ = ::getpid();
+  io_uring ring_{};
+  std::shared_ptr<Fd> wake_fd_;   // shared with messages under way to this ring
+  UringDriver* outer_ = nullptr;  // another ring of this thread
+  unsigned room_ = 0;             // completions that the ring holds
+  bool can_message_ = false;      // MSG_RING works, from Linux 5.18 on
+  bool by_pidfd_ = false;         // children are waited for by poll and waitid
+  bool draining_ = false;         // nothing is completed any more
+  bool given_up_ = false;         // the kernel cannot end all requests at once
+  bool owes_listening_ = false;   // the kernel took no entry for it
+  std::size_t in_flight_ = 0;
+  Line waiting_;                                          // for room in the rings
+  Line owed_cancels_;                                     // likewise, of requests in flight
+  std::array<std::shared_ptr<Fd>, spare_room> messages_;  // sent, and to whom
+  std::unordered_map<std::uint16_t, std::unique_ptr<UringBuffers>> groups_;
+  std::unordered_map<const Operation*, Fd> pidfds_;  // of children that poll waits for
+  std::uint64_t woken_ = 0;                          // where the eventfd is read to
+  DriverCounts counts_;
+};
+
+constinit thread_local UringDriver* UringDriver::of_thread_ = nullptr;
+
+std::unique_ptr<Driver> make_uring_driver(const DriverOptions& options) {
+  return std::make_unique<UringDriver>(options);
+}
+
+}  // namespace schedlab::iouring

@@ -1,0 +1,15 @@
+#pragma once
+// A request as io_uring wants it: fills in a submission entry but its user data.
+
+#include "iouring/driver.hh"
+
+struct io_uring_sqe;
+
+namespace schedlab::iouring {
+
+// IORING_OP_WAITID, from Linux 6.7 on, and later than Debian 12's headers.
+inline constexpr unsigned op_waitid = 50;
+
+void prepare(io_uring_sqe& sqe, const Request& request) noexcept;
+
+}  // namespace schedlab::iouring
