@@ -68,7 +68,7 @@ public:
   static constexpr std::uint32_t buffer = 2;  // flag: upper 16 bits are the number of the buffer
 
 protected:
-  ~Operation() = default;
+  virtual ~Operation() = default;
   // How it ended: what the call would return, or -errno. In the loop's thread, from within submit,
   // cancel or wait; makes coroutines ready and runs none. May submit and cancel.
   virtual void complete(int result, std::uint32_t flags) noexcept = 0;

@@ -26,7 +26,7 @@ public:
   [[nodiscard]] std::int64_t due_ns() const noexcept { return due_ns_; }
 
 protected:
-  ~Timer() = default;
+  virtual ~Timer() = default;
   // Its time has come; it is no longer set.
   virtual void expired() noexcept = 0;
 

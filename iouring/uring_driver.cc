@@ -6,6 +6,7 @@
 
 #include "iouring/driver.hh"
 #include "iouring/epoll_call.hh"
+#include "iouring/interruptions.hh"
 #include "iouring/uring_buffers.hh"
 #include "iouring/uring_request.hh"
 #include "iouring/uring_setup.hh"
@@ -45,8 +46,7 @@ enum Tag : std::uint64_t {
 constexpr std::uint64_t wake_data = 4 | tag_ignored;     // the eventfd was written
 constexpr std::uint64_t message_data = 8 | tag_ignored;  // a wake-up from another ring
 constexpr std::uint64_t drain_data = 12 | tag_ignored;   // the cancellation of everything
-constexpr unsigned spare_room = 16;         // completions that others may send at a time
-constexpr std::uint8_t most_restarts = 16;  // of a request that a signal interrupts
+constexpr unsigned spare_room = 16;  // completions that others may send at a time
 
 struct Completion {
   std::uint64_t user_data;
@@ -98,6 +98,7 @@ public:
     assert(!request.many || request.timeout_ns == 0);
     ++in_flight_;
     ++counts_.requests;
+    interruptions_.submitted(request);
     operation.request_ = &request;
     operation.restarts_ = 0;
     operation.cancelled_ = false;
@@ -397,9 +398,9 @@ private:
       owed_cancels_.remove(operation);
     if (cut_short && operation.timed_out_)
       return finish(operation, -ETIME, 0);
-    const bool again = operation.result_ == -EINTR && !operation.cancelled_ && !draining_ &&
-                       operation.restarts_ < most_restarts;
-    if (!again)
+    if (operation.result_ != -EINTR || operation.cancelled_ || draining_ ||
+        operation.restarts_ == Interruptions::most ||
+        !interruptions_.may_begin_again(*operation.request_))
       return finish(operation, operation.result_, operation.flags_);
     ++operation.restarts_;
     begin(operation);
@@ -480,6 +481,7 @@ private:
   bool given_up_ = false;         // the kernel cannot end all requests at once
   bool owes_listening_ = false;   // the kernel took no entry for it
   std::size_t in_flight_ = 0;
+  Interruptions interruptions_;
   Line waiting_;                                          // for room in the rings
   Line owed_cancels_;                                     // likewise, of requests in flight
   std::array<std::shared_ptr<Fd>, spare_room> messages_;  // sent, and to whom

@@ -219,8 +219,15 @@ StreamPass of_set([[maybe_unused]] VectorSet set) noexcept {
   return pass<kernel, stores, baseline<kernel, stores>>;
 }
 
+std::uint64_t library_copy(const StreamArrays& arrays, double) noexcept {
+  std::memcpy(arrays.c, arrays.a, arrays.count * sizeof(double));
+  return 0;
+}
+
 template <StreamKernel kernel>
 StreamPass of_stores(Stores stores, VectorSet set) noexcept {
+  if (kernel == StreamKernel::copy && stores == Stores::library)
+    return library_copy;
   const bool around = stores == Stores::nontemporal && kernel != StreamKernel::read;
   return around ? of_set<kernel, Stores::nontemporal>(set) : of_set<kernel, Stores::ordinary>(set);
 }
@@ -243,7 +250,8 @@ std::string_view to_text(StreamKernel kernel) noexcept {
 }
 
 std::string_view to_text(Stores stores) noexcept {
-  return stores == Stores::ordinary ? "ordinary" : "nontemporal";
+  constexpr std::array<std::string_view, 3> words = {"ordinary", "nontemporal", "library"};
+  return words[static_cast<std::size_t>(stores)];
 }
 
 std::string_view to_text(VectorSet set) noexcept {
@@ -259,7 +267,7 @@ StreamKernel stream_kernel_from(std::string_view word) {
 }
 
 Stores stores_from(std::string_view word) {
-  for (const Stores stores : {Stores::ordinary, Stores::nontemporal})
+  for (const Stores stores : {Stores::ordinary, Stores::nontemporal, Stores::library})
     if (word == to_text(stores))
       return stores;
   throw std::invalid_argument("no such kind of store: " + std::string(word));
@@ -293,7 +301,7 @@ bool has_stores([[maybe_unused]] Stores stores) noexcept {
 #if defined(__x86_64__)
   return true;
 #else
-  return stores == Stores::ordinary;
+  return stores != Stores::nontemporal;
 #endif
 }
 

@@ -28,6 +28,7 @@ enum class StreamKernel : std::uint8_t {
 enum class Stores : std::uint8_t {
   ordinary,     // fetch the line, change it in the cache
   nontemporal,  // go to memory around the caches; x86-64 only
+  library,      // as the C library's memcpy does it; the kernels but copy have none
 };
 // What the kernels are vectorised with. `baseline` is what every machine of the architecture has:
 // SSE2 on x86-64, NEON on aarch64.
@@ -75,7 +76,8 @@ inline constexpr double stream_c = -1.0;
 // order of the summation; 0 for the others.
 using StreamPass = std::uint64_t (*)(const StreamArrays& arrays, double s) noexcept;
 
-// The pass of a kernel. `set` must be there; `stores` is ignored by `read`.
+// The pass of a kernel. `set` must be there; `stores` is ignored by `read`, and `library` means
+// ordinary stores to all but `copy`.
 StreamPass stream_pass(StreamKernel kernel, Stores stores, VectorSet set) noexcept;
 inline StreamPass stream_pass(StreamKernel kernel, Stores stores) noexcept {
   return stream_pass(kernel, stores, widest_stream_set());

@@ -62,7 +62,7 @@ constexpr MetricInfo metrics[] = {
 
 constexpr std::string_view kernel_words[] = {"read", "write", "copy", "scale", "add", "triad"};
 constexpr std::string_view level_words[] = {"memory", "l1", "l2", "l3"};
-constexpr std::string_view store_words[] = {"ordinary", "nontemporal"};
+constexpr std::string_view store_words[] = {"ordinary", "nontemporal", "library"};
 constexpr std::string_view page_words[] = {"base", "huge"};
 constexpr std::string_view vector_words[] = {"widest", "baseline", "avx2", "avx512"};
 
@@ -87,12 +87,12 @@ constexpr Param params[] = {
      .full = "memory,l1,l2,l3",
      .words = level_words},
     {.name = "stores",
-     .help = "non-temporal stores are for memory only",
+     .help = "all but the ordinary ones are for memory only; library: memcpy, for copy only",
      .kind = Param::Kind::word,
      .list = true,
      .smoke = "ordinary,nontemporal",
-     .quick = "ordinary,nontemporal",
-     .full = "ordinary,nontemporal",
+     .quick = "ordinary,nontemporal,library",
+     .full = "ordinary,nontemporal,library",
      .words = store_words},
     {.name = "workers",
      .help = "how many stream together, each on a CPU of its own; 0: on all that may be used",
@@ -335,8 +335,9 @@ void plan_memory(Plan& plan, const std::vector<Width>& widths, std::string_view 
       const auto stores = kernel == StreamKernel::read ? std::vector<std::string>{"ordinary"}
                                                        : plan.words("stores");
       for (const auto& how : stores)
-        add_series(plan, width, "memory", pages, arrays,
-                   {.kernel = kernel, .stores = apparatus::stores_from(how), .set = set});
+        if (how != "library" || kernel == StreamKernel::copy)
+          add_series(plan, width, "memory", pages, arrays,
+                     {.kernel = kernel, .stores = apparatus::stores_from(how), .set = set});
     }
   }
 }
@@ -412,6 +413,7 @@ const Series* pick(const Findings& findings, std::string_view level, std::string
     if (!metric || !metric->median || text_of(series.params, "level") != level ||
         text_of(series.params, "kernel") != kernel ||
         text_of(series.params, "stores") == "nontemporal" ||
+        text_of(series.params, "stores") == "library" ||
         (found && text_of(series.params, "pages") != text_of(found->params, "pages")))
       continue;
     const std::size_t workers = series.placement.cpus.size();
