@@ -22,7 +22,7 @@ public:
   BlockingWork& operator=(const BlockingWork&) = delete;
 
 protected:
-  ~BlockingWork() = default;
+  virtual ~BlockingWork() = default;
   virtual void run() noexcept = 0;  // in a blocking thread
 
 private:

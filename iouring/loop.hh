@@ -52,7 +52,7 @@ public:
   Posted& operator=(const Posted&) = delete;
 
 protected:
-  ~Posted() = default;
+  virtual ~Posted() = default;
   virtual void posted() noexcept = 0;  // in the loop's thread; may destroy the object
 
 private:

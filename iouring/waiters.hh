@@ -20,7 +20,7 @@ public:
   void hold_on() noexcept { task_->waiting = nullptr; }
 
 protected:
-  ~Waiter() = default;
+  virtual ~Waiter() = default;
   // False if the task was cancelled before.
   template <std::derived_from<PromiseBase> Promise>
   bool enter(Line& line, std::coroutine_handle<Promise> coroutine) noexcept;
