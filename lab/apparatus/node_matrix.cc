@@ -109,10 +109,10 @@ NodeCells::Runs NodeCells::runs(bool of_local, bool of_remote) const {
           if (run.median)
             cells[run.process].push_back(*run.median);
         }
-  Runs medians;
-  for (const auto& process : cells)
-    medians.push_back(process.empty() ? process : std::vector{median(process)});
-  return medians;
+  for (auto& process : cells)
+    if (!process.empty())
+      process.assign(1, median(process));
+  return cells;
 }
 
 Matrix NodeCells::blank() const {
