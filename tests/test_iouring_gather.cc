@@ -49,9 +49,11 @@ BOOST_DATA_TEST_CASE(values_come_in_the_order_of_the_tasks, on_all_drivers, driv
 BOOST_DATA_TEST_CASE(nothing_is_gathered_without_a_wait, on_all_drivers, driver) {
   run_on(driver, []() -> Task<> {
     const auto turns_before = Loop::current()->counts().turns;
-    BOOST_TEST((co_await gather(std::vector<Task<int>>())).empty());
+    const auto values = co_await gather(std::vector<Task<int>>());
+    BOOST_TEST(values.empty());
     co_await gather(std::vector<Task<>>());
-    BOOST_TEST((co_await settle(std::vector<Task<int>>())).empty());
+    const auto outcomes = co_await settle(std::vector<Task<int>>());
+    BOOST_TEST(outcomes.empty());
     BOOST_TEST(Loop::current()->counts().turns == turns_before);
   });
 }

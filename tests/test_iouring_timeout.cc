@@ -241,7 +241,8 @@ BOOST_DATA_TEST_CASE(the_request_of_a_limit_reaches_the_token_of_what_it_limits_
     const auto outer = self.stop_token();
     std::stop_token inner;
     const auto take = [](std::stop_token& into) -> Task<> {
-      into = (co_await this_task()).stop_token();
+      const ThisTask own = co_await this_task();
+      into = own.stop_token();
       co_await forever();
     };
     BOOST_TEST(co_await thrown_by(timeout(1ms, take(inner))) == "timed out");

@@ -88,7 +88,8 @@ BOOST_DATA_TEST_CASE(tasks_of_different_types_are_waited_for, on_all_drivers, dr
     auto nothing = create_task(turns(2));
     const Waited now = co_await wait(When::first_completed, number, nothing);
     BOOST_TEST(now.done == (Numbers{1}), boost::test_tools::per_element());
-    BOOST_TEST((co_await wait(std::span<Running<int>>())).done.empty());
+    const Waited none = co_await wait(std::span<Running<int>>());
+    BOOST_TEST(none.done.empty());
   });
 }
 
@@ -213,7 +214,8 @@ BOOST_DATA_TEST_CASE(the_stop_token_is_the_tasks_and_tells_of_its_cancellation, 
                      driver) {
   run_on(driver, []() -> Task<> {
     const auto child = []() -> Task<std::stop_token> {
-      co_return (co_await this_task()).stop_token();
+      const ThisTask own = co_await this_task();
+      co_return own.stop_token();
     };
     const ThisTask self = co_await this_task();
     const auto token = self.stop_token();
@@ -226,14 +228,16 @@ BOOST_DATA_TEST_CASE(the_stop_token_is_the_tasks_and_tells_of_its_cancellation, 
     BOOST_TEST(!self.stop_token().stop_requested());
     auto other = create_task(child());
     other.cancel();
-    BOOST_TEST((co_await other).stop_requested());
+    const auto seen = co_await std::move(other);
+    BOOST_TEST(seen.stop_requested());
   });
 }
 
 BOOST_DATA_TEST_CASE(a_task_knows_where_it_was_started, on_all_drivers, driver) {
   run_on(driver, []() -> Task<> {
     const auto line = []() -> Task<std::uint_least32_t> {
-      co_return (co_await this_task()).started().line();
+      const ThisTask own = co_await this_task();
+      co_return own.started().line();
     };
     const auto here = std::source_location::current().line() + 1;
     auto running = create_task(line());
