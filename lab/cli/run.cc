@@ -1,5 +1,6 @@
 #include "affinity/pin.hh"
 #include "affinity/topology.hh"
+#include "iouring/driver.hh"
 #include "lab/base/clock.hh"
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
@@ -41,6 +42,12 @@ harness::RunOptions run_options(const Options& options) {
           .placement = options.placement,
           .driver = options.driver,
           .values = options.values};
+}
+
+// A driver that was asked for and cannot run here is no reason to measure another one.
+void require_driver(const std::string& driver) {
+  if (driver != "auto")
+    iouring::make_driver({.choice = iouring::driver_choice(driver)});
 }
 
 // Plans all labs, which also refuses a bad --place or parameter before anything runs.
@@ -140,6 +147,7 @@ int run_labs(const Options& options) {
     return status_done;
   }
   affinity::require_this_machine(topology);
+  require_driver(options.driver);
   const ResultFile file(options);
   const auto calibration = clock::select();
   Document document = begin_document(options, run, topology, calibration);

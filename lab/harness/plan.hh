@@ -74,6 +74,8 @@ public:
   [[nodiscard]] Preset preset() const noexcept { return settings_.preset; }
   [[nodiscard]] const affinity::Placement& placement() const noexcept { return placement_; }
   [[nodiscard]] unsigned processes() const noexcept { return settings_.processes; }
+  // As asked for: "auto", "io_uring" or "epoll".
+  [[nodiscard]] const std::string& driver() const noexcept { return settings_.driver; }
 
   // Wall-clock seconds for the whole lab where a parameter sets them, instead of the lab's own.
   void set_budget_s(double seconds) noexcept { budget_s_ = seconds; }
