@@ -103,6 +103,20 @@ BOOST_AUTO_TEST_CASE(a_sample_counts_the_bytes_of_all_workers_and_proves_where_t
   }
 }
 
+BOOST_AUTO_TEST_CASE(the_library_copies_all_that_a_worker_has_in_one_call) {
+  const auto memory = std::make_shared<StreamMemory>(memory_options(5));
+  const auto crew = std::make_shared<StreamCrew>(usable.cpus(), usable);
+  const auto subject = make_stream(crew, memory, Deal::all,
+                                   {.kernel = StreamKernel::copy, .stores = Stores::library});
+  const auto sample = subject->sample(2);
+  BOOST_TEST(sample.values[share] * sample.elapsed_ns * 1e-9 == 2.0 * 5 * 4096 * 2,
+             boost::test_tools::tolerance(1e-9));
+  for (std::size_t part = 0; part < memory->parts(); ++part)
+    for (std::size_t chunk = 0; chunk < 5; ++chunk)
+      BOOST_TEST(memory->part(part).chunk(chunk).c[0] == stream_a);
+  BOOST_TEST(failed(subject->checks()) == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(what_runs_left_is_validated_for_every_width_and_way_of_dealing) {
   const auto memory = std::make_shared<StreamMemory>(memory_options(3));
   for (std::size_t workers = 1; workers <= usable.count(); ++workers) {

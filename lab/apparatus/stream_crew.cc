@@ -132,11 +132,10 @@ StreamCrew::StreamCrew(const std::vector<unsigned>& cpus, const affinity::CpuSet
 
 void StreamCrew::play(unsigned member, std::uint64_t rounds) noexcept {
   Times& times = times_[member];
-  StreamLot& lot = (*job_.lots)[member];
-  const StreamPass pass = job_.pass;
-  const double s = job_.scalar;
-  const bool writes = job_.kernel != StreamKernel::read;
-  const double result = expected_result(job_.kernel, s, stream_c);
+  StreamLot& lot = (*lots_)[member];
+  const auto [kernel, pass, s, whole] = work_;
+  const bool writes = kernel != StreamKernel::read;
+  const double result = expected_result(kernel, s, stream_c);
   std::uint64_t sum = 0;
   line_.wait();
   if (lot.parts.size() == 1 && lot.parts.front()->chunks() == 1) {
@@ -153,6 +152,11 @@ void StreamCrew::play(unsigned member, std::uint64_t rounds) noexcept {
     for (std::uint64_t round = 0; round < rounds; ++round) {
       StreamPart& part = *lot.parts[lot.turn];
       lot.turn = lot.turn + 1 == lot.parts.size() ? 0 : lot.turn + 1;
+      if (whole) {
+        sum += pass(part.whole(), s);
+        part.expect_everywhere(result);
+        continue;
+      }
       const std::size_t chunk = part.take();
       sum += pass(part.chunk(chunk), s);
       if (writes)
@@ -163,14 +167,16 @@ void StreamCrew::play(unsigned member, std::uint64_t rounds) noexcept {
   times.sum = sum;
 }
 
-StreamCrew::Run StreamCrew::run(std::vector<StreamLot>& lots, StreamKernel kernel, StreamPass pass,
-                                double s, std::uint64_t rounds) {
-  job_ = {&lots, kernel, pass, s};
+StreamCrew::Run StreamCrew::run(std::vector<StreamLot>& lots, const Work& work,
+                                std::uint64_t rounds) {
+  lots_ = &lots;
+  work_ = work;
   team_.start(rounds);
   const auto records = team_.finish();
 
-  const std::size_t chunk_count = lots.front().parts.front()->chunk(0).count;
-  const std::uint64_t sum = rounds * expected_sum(kernel, chunk_count);
+  const StreamPart& one = *lots.front().parts.front();
+  const std::size_t count = work.whole ? one.whole().count : one.chunk(0).count;
+  const std::uint64_t sum = rounds * expected_sum(work.kernel, count);
   const Times& first = times_.front();
   std::uint64_t begin = first.begin, last_begin = first.begin;
   std::uint64_t end = first.end, first_end = first.end;
@@ -202,13 +208,17 @@ public:
          const StreamSubject& subject)
       : crew_(std::move(crew)), memory_(std::move(memory)),
         lots_(deal(*memory_, crew_->workers(), how)), subject_(subject),
-        pass_(stream_pass(subject.kernel, subject.stores, subject.set)) {}
+        work_{.kernel = subject.kernel,
+              .pass = stream_pass(subject.kernel, subject.stores, subject.set),
+              .whole = subject.stores == Stores::library},
+        count_(work_.whole ? memory_->part(0).whole().count : memory_->chunk_count()) {}
 
   harness::Sample sample(std::uint64_t operations) override {
-    const auto run = crew_->run(lots_, subject_.kernel, pass_, memory_->next_scalar(), operations);
+    work_.scalar = memory_->next_scalar();
+    const auto run = crew_->run(lots_, work_, operations);
     memory_->add_wrong_sums(run.wrong_sums);
     const double window_ns = std::max(run.window_ns, 1.0);
-    const auto elements = static_cast<double>(operations * memory_->chunk_count());
+    const auto elements = static_cast<double>(operations * count_);
     const double share =
         elements * static_cast<double>(stream_bytes(subject_.kernel)) / window_ns * 1e9;
     harness::Sample sample;
@@ -228,7 +238,8 @@ private:
   std::shared_ptr<StreamMemory> memory_;
   std::vector<StreamLot> lots_;
   StreamSubject subject_;
-  StreamPass pass_;
+  StreamCrew::Work work_;
+  std::size_t count_;  // elements of an operation
 };
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "lab/base/cache_line.hh"
 #include "lab/harness/sample.hh"
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -45,6 +46,8 @@ public:
   [[nodiscard]] StreamArrays chunk(std::size_t index) const noexcept {
     return arrays_.part(index * chunk_count_, chunk_count_);
   }
+  // All chunks at once.
+  [[nodiscard]] StreamArrays whole() const noexcept { return arrays_; }
   // The chunk whose turn it is.
   std::size_t take() noexcept {
     const std::size_t index = next_;
@@ -53,6 +56,7 @@ public:
   }
   // What every element of a chunk's c must be; to be told after a pass over it.
   void expect(std::size_t index, double result) noexcept { results_[index] = result; }
+  void expect_everywhere(double result) noexcept { std::ranges::fill(results_, result); }
 
   // How many elements are not what they must be.
   [[nodiscard]] std::uint64_t wrong() const noexcept;
@@ -126,10 +130,14 @@ public:
     harness::Proof proof;
   };
   [[nodiscard]] std::size_t workers() const noexcept { return places_.size(); }
-  // Has every worker do `rounds` passes with scalar s over its lot, each over a chunk, all
-  // beginning together.
-  Run run(std::vector<StreamLot>& lots, StreamKernel kernel, StreamPass pass, double s,
-          std::uint64_t rounds);
+  struct Work {
+    StreamKernel kernel = StreamKernel::read;
+    StreamPass pass = nullptr;
+    double scalar = 0;
+    bool whole = false;  // a pass takes a whole part, not a chunk of it
+  };
+  // Has every worker do `rounds` passes over its lot, all beginning together.
+  Run run(std::vector<StreamLot>& lots, const Work& work, std::uint64_t rounds);
 
 private:
   struct alignas(line_pair) Times {
@@ -137,17 +145,12 @@ private:
     std::uint64_t end = 0;
     std::uint64_t sum = 0;
   };
-  struct Job {
-    std::vector<StreamLot>* lots = nullptr;
-    StreamKernel kernel = StreamKernel::read;
-    StreamPass pass = nullptr;
-    double scalar = 0;
-  };
   void play(unsigned member, std::uint64_t rounds) noexcept;
 
   std::vector<std::optional<unsigned>> places_;
   std::vector<Times> times_;
-  Job job_;  // written before the team is started
+  std::vector<StreamLot>* lots_ = nullptr;  // both written before the team is started
+  Work work_;
   StartLine line_;
   Team team_;
 };
@@ -161,7 +164,8 @@ struct StreamSubject {
   std::size_t share_metric = 1;   // the same for one worker
   std::size_t common_metric = 2;  // the share of the window in which all were streaming
 };
-// An operation is a chunk for each worker of the crew.
+// An operation is a chunk for each worker of the crew; with the library's stores the whole of what
+// it has, in one call, because what memcpy does depends on the length.
 std::unique_ptr<harness::Subject> make_stream(std::shared_ptr<StreamCrew> crew,
                                               std::shared_ptr<StreamMemory> memory, Deal how,
                                               const StreamSubject& subject);
