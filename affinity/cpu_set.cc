@@ -67,10 +67,8 @@ void CpuSet::Free::operator()(hwloc_bitmap_s* bitmap) const noexcept {
 
 CpuSet::CpuSet() : bitmap_(owned(hwloc_bitmap_alloc())) {}
 
-CpuSet::CpuSet(std::initializer_list<unsigned> cpus) : CpuSet() {
-  for (const unsigned cpu : cpus)
-    add(cpu);
-}
+CpuSet::CpuSet(std::initializer_list<unsigned> cpus)
+    : CpuSet(from_numbers({cpus.begin(), cpus.size()})) {}
 
 CpuSet::CpuSet(const CpuSet& other) : bitmap_(owned(hwloc_bitmap_dup(other.hwloc()))) {}
 
@@ -85,6 +83,13 @@ CpuSet CpuSet::from_list(std::string_view list) {
     return set;
   for (const auto item : split(trim(list), ','))
     add_range(set, trim(item), list);
+  return set;
+}
+
+CpuSet CpuSet::from_numbers(std::span<const unsigned> cpus) {
+  CpuSet set;
+  for (const unsigned cpu : cpus)
+    set.add(cpu);
   return set;
 }
 

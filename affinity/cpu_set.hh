@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ public:
 
   // The kernel's list format, "0,2-5,8-14:2". Throws BadInput that names the text.
   static CpuSet from_list(std::string_view list);
+  static CpuSet from_numbers(std::span<const unsigned> cpus);
   // Takes a copy of an hwloc bitmap.
   static CpuSet from_hwloc(const hwloc_bitmap_s* bitmap);
 

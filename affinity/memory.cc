@@ -33,20 +33,13 @@ unsigned long max_node(const Mask& mask) {
   throw_errno(errno, call, subject);
 }
 
-std::string list_of(std::span<const unsigned> nodes) {
-  CpuSet set;
-  for (const unsigned node : nodes)
-    set.add(node);
-  return set.list();
-}
-
 void require_allowed(std::span<const unsigned> nodes) {
   const auto allowed = allowed_nodes();
   for (const unsigned node : nodes)
     if (std::find(allowed.begin(), allowed.end(), node) == allowed.end())
       throw BadInput("node " + std::to_string(node) +
                      ": no such node, or not allowed; this process may allocate on node " +
-                     list_of(allowed));
+                     CpuSet::from_numbers(allowed).list());
 }
 
 Mask mask_of(std::span<const unsigned> nodes) {
@@ -90,14 +83,15 @@ void set_memory_policy(std::span<std::byte> area, Policy policy, std::span<const
   const bool local = policy == Policy::first_touch;
   if (!local && nodes.empty())
     throw BadInput("a memory policy needs a node; this process may allocate on node " +
-                   list_of(allowed_nodes()));
+                   CpuSet::from_numbers(allowed_nodes()).list());
   if (!local)
     require_allowed(nodes);
   const Mask mask = mask_of(local ? std::span<const unsigned>{} : nodes);
   // MPOL_LOCAL takes no mask at all.
   if (::mbind(area.data(), area.size(), mode_of(policy), local ? nullptr : mask.data(),
               local ? 0 : max_node(mask), 0) < 0)
-    fail("mbind", std::to_string(area.size()) + " bytes, node " + list_of(nodes));
+    fail("mbind",
+         std::to_string(area.size()) + " bytes, node " + CpuSet::from_numbers(nodes).list());
 }
 
 NodeScope::NodeScope(unsigned node_os) {

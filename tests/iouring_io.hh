@@ -4,9 +4,9 @@
 #include "iouring/sleep.hh"
 #include "iouring/start.hh"
 #include "tests/iouring_drivers.hh"
+#include "tests/temporary_folder.hh"
 
 #include <boost/test/unit_test.hpp>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstddef>
@@ -69,22 +69,6 @@ inline iouring::Task<> settle() {
   for (int i = 0; i < 5; ++i)
     co_await iouring::sleep_for(std::chrono::milliseconds(1));
 }
-
-// A folder that goes with its object.
-class Folder {
-public:
-  Folder() {
-    std::string name = std::filesystem::temp_directory_path() / "schedlab-io-XXXXXX";
-    path_ = ::mkdtemp(name.data());
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() { std::filesystem::remove_all(path_); }
-  [[nodiscard]] std::string path(std::string_view name) const { return path_ / name; }
-
-private:
-  std::filesystem::path path_;
-};
 
 inline std::size_t open_descriptors() {
   std::size_t count = 0;

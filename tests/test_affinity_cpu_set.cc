@@ -13,6 +13,12 @@ BOOST_AUTO_TEST_CASE(a_list_is_read_and_written_as_the_kernel_writes_it) {
   BOOST_TEST(CpuSet::from_list("5,3-4,0").list() == "0,3-5");
 }
 
+BOOST_AUTO_TEST_CASE(a_set_of_numbers_has_each_once_in_any_order) {
+  const std::vector<unsigned> numbers = {5, 3, 4000, 4, 3};
+  BOOST_TEST(CpuSet::from_numbers(numbers).list() == "3-5,4000");
+  BOOST_TEST(CpuSet::from_numbers({}).list() == "");
+}
+
 BOOST_AUTO_TEST_CASE(a_range_takes_a_step) {
   BOOST_TEST(CpuSet::from_list("8-14:2").list() == "8,10,12,14");
   BOOST_TEST(CpuSet::from_list("0-6:3,9").list() == "0,3,6,9");

@@ -24,16 +24,11 @@ constexpr unsigned no_such_node = 900;
 
 // Containers may refuse the calls.
 boost::test_tools::assertion_result can_place(ut::test_unit_id) {
-  try {
+  return possible([] {
     const auto memory = Mapping::private_memory(page_size());
     set_memory_policy(memory.bytes(), Policy::first_touch, {});
     nodes_of(memory.bytes());
-    return true;
-  } catch (const Unsupported& why) {
-    boost::test_tools::assertion_result no(false);
-    no.message() << why.what();
-    return no;
-  }
+  });
 }
 
 std::vector<int> touched(Policy policy, const std::vector<unsigned>& nodes) {

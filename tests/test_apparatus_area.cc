@@ -27,14 +27,7 @@ AreaOptions options_of(std::uint64_t size, Pages pages) {
 }
 
 boost::test_tools::assertion_result can_have_huge_pages(ut::test_unit_id) {
-  boost::test_tools::assertion_result result(true);
-  try {
-    const Area area(options_of(4 * mib, Pages::huge));
-  } catch (const Unsupported& why) {
-    result = false;
-    result.message() << why.what();
-  }
-  return result;
+  return possible([] { const Area area(options_of(4 * mib, Pages::huge)); });
 }
 
 // Turns transparent huge pages off for this process, for a scope.

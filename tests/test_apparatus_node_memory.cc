@@ -20,17 +20,12 @@ constexpr std::size_t some_pages = 16;
 const affinity::CpuSet usable = affinity::thread_affinity();
 
 boost::test_tools::assertion_result can_place(ut::test_unit_id) {
-  try {
+  return possible([] {
     const auto memory = Mapping::private_memory(page_size());
     affinity::set_memory_policy(memory.bytes(), affinity::Policy::first_touch, {});
     affinity::nodes_of(memory.bytes());
     affinity::pages_by_node();
-    return true;
-  } catch (const Unsupported& why) {
-    boost::test_tools::assertion_result no(false);
-    no.message() << why.what();
-    return no;
-  }
+  });
 }
 
 unsigned a_node() {

@@ -2,6 +2,7 @@
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
 #include "lab/base/mapping.hh"
+#include "tests/temporary_folder.hh"
 
 #include <boost/test/unit_test.hpp>
 #include <fcntl.h>
@@ -15,29 +16,10 @@
 #include <string>
 
 using namespace schedlab;
+using testing::TemporaryFolder;
 namespace fs = std::filesystem;
 
 namespace {
-
-// A folder that goes with all that is in it.
-class Folder {
-public:
-  Folder() {
-    std::string pattern = fs::temp_directory_path() / "schedlab-file-XXXXXX";
-    if (!::mkdtemp(pattern.data()))
-      throw_errno(errno, "mkdtemp", pattern);
-    path_ = pattern;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ / name; }
-  std::size_t files() const {
-    return static_cast<std::size_t>(
-        std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
-  }
-
-private:
-  fs::path path_;
-};
 
 mode_t mode_of(const std::string& path) {
   struct stat info {};
@@ -105,94 +87,94 @@ bool half_seen(const std::string& path, void (*write)(const std::string&, std::s
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(a_small_file_is_read_without_its_last_newline_or_not_at_all) {
-  const Folder folder;
-  write_output(folder / "a", "one\ntwo\n\n");
-  BOOST_TEST(read_text(folder / "a").value() == "one\ntwo\n");
-  BOOST_TEST(!read_text(folder / "b"));
+  const TemporaryFolder folder;
+  write_output(folder.path("a"), "one\ntwo\n\n");
+  BOOST_TEST(read_text(folder.path("a")).value() == "one\ntwo\n");
+  BOOST_TEST(!read_text(folder.path("b")));
   BOOST_TEST(errno == ENOENT);
-  BOOST_TEST(!read_text(folder / ""));
+  BOOST_TEST(!read_text(folder.path("")));
   BOOST_TEST(errno == EISDIR);
 }
 
 BOOST_AUTO_TEST_CASE(an_input_is_read_as_it_is_up_to_the_limit) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const std::string text("a\0b\n", 4);
-  write_output(folder / "a", text);
-  BOOST_TEST(read_input(folder / "a", 4) == text);
-  write_output(folder / "empty", "");
-  BOOST_TEST(read_input(folder / "empty", 0) == "");
+  write_output(folder.path("a"), text);
+  BOOST_TEST(read_input(folder.path("a"), 4) == text);
+  write_output(folder.path("empty"), "");
+  BOOST_TEST(read_input(folder.path("empty"), 0) == "");
 }
 
 BOOST_AUTO_TEST_CASE(an_input_that_cannot_be_read_is_refused_in_one_line_with_its_path) {
-  const Folder folder;
-  const std::string missing = folder / "missing";
+  const TemporaryFolder folder;
+  const std::string missing = folder.path("missing");
   BOOST_TEST(refusal(missing, 10) == missing + ": No such file or directory");
   BOOST_TEST(refusal("/", 10) == "/: is a directory");
   BOOST_TEST(refusal("/dev/zero", 3 << 20) == "/dev/zero: is longer than 3 MiB");
   // Ten sparse gigabytes are refused by their size, not by reading them.
-  const std::string large = folder / "large";
+  const std::string large = folder.path("large");
   plainly(large, "");
   BOOST_REQUIRE_EQUAL(::truncate(large.c_str(), std::int64_t{10} << 30), 0);
   BOOST_TEST(refusal(large, 3 << 20) == large + ": is 10240 MiB; at most 3 MiB are read");
-  write_output(folder / "six", "123456");
-  BOOST_TEST(refusal(folder / "six", 5) ==
-             (folder / "six") + ": is 6 bytes; at most 5 bytes are read");
+  write_output(folder.path("six"), "123456");
+  BOOST_TEST(refusal(folder.path("six"), 5) ==
+             folder.path("six") + ": is 6 bytes; at most 5 bytes are read");
 }
 
 BOOST_AUTO_TEST_CASE(an_output_is_created_and_replaced_and_nothing_lies_beside_it) {
-  const Folder folder;
-  write_output(folder / "a", "first, longer");
-  BOOST_TEST(read_text(folder / "a").value() == "first, longer");
-  write_output(folder / "a", "second");
-  BOOST_TEST(read_text(folder / "a").value() == "second");
+  const TemporaryFolder folder;
+  write_output(folder.path("a"), "first, longer");
+  BOOST_TEST(read_text(folder.path("a")).value() == "first, longer");
+  write_output(folder.path("a"), "second");
+  BOOST_TEST(read_text(folder.path("a")).value() == "second");
   BOOST_TEST(folder.files() == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(a_replaced_output_keeps_its_mode_and_a_new_one_heeds_the_umask) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const mode_t before = ::umask(077);
-  write_output(folder / "new", "text");
+  write_output(folder.path("new"), "text");
   ::umask(022);
-  plainly(folder / "old", "");
+  plainly(folder.path("old"), "");
   for (const mode_t mode : {0600u, 0664u, 0640u}) {
-    BOOST_REQUIRE_EQUAL(::chmod((folder / "old").c_str(), mode), 0);
-    write_output(folder / "old", "text");
-    BOOST_TEST(mode_of(folder / "old") == (S_IFREG | mode));
+    BOOST_REQUIRE_EQUAL(::chmod(folder.path("old").c_str(), mode), 0);
+    write_output(folder.path("old"), "text");
+    BOOST_TEST(mode_of(folder.path("old")) == (S_IFREG | mode));
   }
   ::umask(before);
-  BOOST_TEST(mode_of(folder / "new") == (S_IFREG | 0600u));
+  BOOST_TEST(mode_of(folder.path("new")) == (S_IFREG | 0600u));
 }
 
 BOOST_AUTO_TEST_CASE(a_reader_never_sees_half_of_an_output) {
-  const Folder folder;
-  BOOST_TEST(!half_seen(folder / "a", write_output));
+  const TemporaryFolder folder;
+  BOOST_TEST(!half_seen(folder.path("a"), write_output));
   // The control: writing in place is seen half done.
-  BOOST_TEST(half_seen(folder / "b", plainly));
+  BOOST_TEST(half_seen(folder.path("b"), plainly));
 }
 
 BOOST_AUTO_TEST_CASE(of_a_link_the_target_is_replaced_and_the_link_stays) {
-  const Folder folder;
-  fs::create_directory(folder / "there");
-  plainly(folder / "there/target", "old");
-  fs::create_symlink("there/target", folder / "near");
-  fs::create_symlink(folder / "near", folder / "far");
-  fs::create_symlink("there/not yet", folder / "dangling");
-  write_output(folder / "far", "new");
-  write_output(folder / "dangling", "made");
-  BOOST_TEST(read_text(folder / "there/target").value() == "new");
-  BOOST_TEST(read_text(folder / "there/not yet").value() == "made");
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path("there"));
+  plainly(folder.path("there/target"), "old");
+  fs::create_symlink("there/target", folder.path("near"));
+  fs::create_symlink(folder.path("near"), folder.path("far"));
+  fs::create_symlink("there/not yet", folder.path("dangling"));
+  write_output(folder.path("far"), "new");
+  write_output(folder.path("dangling"), "made");
+  BOOST_TEST(read_text(folder.path("there/target")).value() == "new");
+  BOOST_TEST(read_text(folder.path("there/not yet")).value() == "made");
   for (const auto* link : {"near", "far", "dangling"})
-    BOOST_TEST(fs::is_symlink(folder / link));
+    BOOST_TEST(fs::is_symlink(folder.path(link)));
   BOOST_TEST(folder.files() == 4u);
-  BOOST_TEST(!fs::is_symlink(folder / "there/target"));
+  BOOST_TEST(!fs::is_symlink(folder.path("there/target")));
 }
 
 BOOST_AUTO_TEST_CASE(links_in_a_circle_are_an_error_that_names_the_path) {
-  const Folder folder;
-  fs::create_symlink("b", folder / "a");
-  fs::create_symlink("a", folder / "b");
-  BOOST_TEST(failure(folder / "a", "text") ==
-             "open '" + (folder / "a") + "': Too many levels of symbolic links");
+  const TemporaryFolder folder;
+  fs::create_symlink("b", folder.path("a"));
+  fs::create_symlink("a", folder.path("b"));
+  BOOST_TEST(failure(folder.path("a"), "text") ==
+             "open '" + folder.path("a") + "': Too many levels of symbolic links");
 }
 
 BOOST_AUTO_TEST_CASE(a_device_is_written_in_place_and_stays_a_device) {
@@ -203,11 +185,11 @@ BOOST_AUTO_TEST_CASE(a_device_is_written_in_place_and_stays_a_device) {
   BOOST_TEST(S_ISCHR(mode_of("/dev/null")));
   BOOST_TEST(S_ISCHR(mode_of("/dev/full")));
   // Through a link as well.
-  const Folder folder;
-  fs::create_symlink("/dev/full", folder / "link");
-  BOOST_TEST(failure(folder / "link", "text") ==
-             "write '" + (folder / "link") + "': No space left on device");
-  BOOST_TEST(fs::is_symlink(folder / "link"));
+  const TemporaryFolder folder;
+  fs::create_symlink("/dev/full", folder.path("link"));
+  BOOST_TEST(failure(folder.path("link"), "text") ==
+             "write '" + folder.path("link") + "': No space left on device");
+  BOOST_TEST(fs::is_symlink(folder.path("link")));
 }
 
 BOOST_AUTO_TEST_CASE(a_pipe_is_written_in_place) {
@@ -219,47 +201,48 @@ BOOST_AUTO_TEST_CASE(a_pipe_is_written_in_place) {
 }
 
 BOOST_AUTO_TEST_CASE(an_output_that_cannot_be_written_names_path_and_reason) {
-  const Folder folder;
-  BOOST_TEST(failure(folder / "no/such", "text") ==
-             "open '" + (folder / "no/such") + "': No such file or directory");
-  plainly(folder / "file", "");
-  BOOST_TEST(failure(folder / "file/a", "text") ==
-             "open '" + (folder / "file/a") + "': Not a directory");
-  BOOST_TEST(failure(folder / "", "text") == "open '" + (folder / "") + "': Is a directory");
+  const TemporaryFolder folder;
+  BOOST_TEST(failure(folder.path("no/such"), "text") ==
+             "open '" + folder.path("no/such") + "': No such file or directory");
+  plainly(folder.path("file"), "");
+  BOOST_TEST(failure(folder.path("file/a"), "text") ==
+             "open '" + folder.path("file/a") + "': Not a directory");
+  BOOST_TEST(failure(folder.path(""), "text") == "open '" + folder.path("") + "': Is a directory");
 }
 
 BOOST_AUTO_TEST_CASE(a_folder_that_may_not_be_written_is_told_and_left_as_it_was) {
-  const Folder folder;
-  fs::create_directory(folder / "closed");
-  plainly(folder / "closed/old", "old");
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path("closed"));
+  plainly(folder.path("closed/old"), "old");
   for (const auto& [path, mode] :
-       {std::pair(folder / "closed/old", 0644u), std::pair(folder / "closed", 0555u),
-        std::pair(folder / "", 0755u)})
+       {std::pair(folder.path("closed/old"), 0644u), std::pair(folder.path("closed"), 0555u),
+        std::pair(folder.path(""), 0755u)})
     BOOST_REQUIRE_EQUAL(::chmod(path.c_str(), mode), 0);
   const auto told = [&](const std::string& name) {
     return as_nobody([&] {
-      return failure(folder / name, "text") == "open '" + (folder / name) + "': Permission denied";
+      return failure(folder.path(name), "text") ==
+             "open '" + folder.path(name) + "': Permission denied";
     });
   };
   BOOST_TEST(told("closed/new") == 0);
   BOOST_TEST(told("closed/old") == 0);
-  BOOST_TEST(read_text(folder / "closed/old").value() == "old");
-  ::chmod((folder / "closed").c_str(), 0755);
+  BOOST_TEST(read_text(folder.path("closed/old")).value() == "old");
+  ::chmod(folder.path("closed").c_str(), 0755);
 }
 
 BOOST_AUTO_TEST_CASE(a_write_that_fails_leaves_the_old_output_and_nothing_beside_it) {
-  const Folder folder;
-  plainly(folder / "a", "old");
+  const TemporaryFolder folder;
+  plainly(folder.path("a"), "old");
   Child limited = Child::fork([&] {
     std::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit{1000, 1000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
-    return failure(folder / "a", std::string(2000, 'b')) ==
-                   "write '" + (folder / "a") + "': File too large"
+    return failure(folder.path("a"), std::string(2000, 'b')) ==
+                   "write '" + folder.path("a") + "': File too large"
                ? 0
                : 1;
   });
   BOOST_TEST(limited.wait().success());
-  BOOST_TEST(read_text(folder / "a").value() == "old");
+  BOOST_TEST(read_text(folder.path("a")).value() == "old");
   BOOST_TEST(folder.files() == 1u);
 }

@@ -50,3 +50,9 @@ BOOST_AUTO_TEST_CASE(wrapping_keeps_words_whole_and_lines_short) {
 BOOST_AUTO_TEST_CASE(the_width_of_a_text_counts_code_points_not_bytes) {
   BOOST_TEST(display_width("µs ±") == 4u);
 }
+
+BOOST_AUTO_TEST_CASE(the_widest_line_of_a_text_is_wherever_it_is) {
+  BOOST_TEST(widest_line("") == 0u);
+  BOOST_TEST(widest_line("one\nµs ±\ntwo\n") == 4u);
+  BOOST_TEST(widest_line("one\ntwo\nthree") == 5u);
+}

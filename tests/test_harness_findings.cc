@@ -49,6 +49,17 @@ BOOST_AUTO_TEST_CASE(a_series_and_its_metric_are_found_by_name_or_are_null) {
   BOOST_TEST(find_metric(lab.series[0], "hop") == &lab.series[0].metrics[0]);
 }
 
+BOOST_AUTO_TEST_CASE(a_parameter_is_found_by_name_and_told_as_text) {
+  Series one;
+  one.params = {{"pages", Value("base")}, {"ratio", Value(0.25)}, {"count", Value(64)}};
+  BOOST_TEST(find_param(one, "ratio") == &one.params[1].second);
+  BOOST_TEST(find_param(one, "page") == nullptr);
+  BOOST_TEST(param_text(one, "pages") == "base");
+  BOOST_TEST(param_text(one, "ratio") == "0.25");
+  BOOST_TEST(param_text(one, "count") == "64");
+  BOOST_TEST(param_text(one, "page") == "");
+}
+
 BOOST_AUTO_TEST_CASE(a_ratio_and_a_difference_are_paired_by_process) {
   const LabResult lab = result();
   const Findings findings(lab);

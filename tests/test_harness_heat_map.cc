@@ -49,13 +49,6 @@ std::string without_colour(const std::string& text) {
   return std::regex_replace(text, std::regex("\033\\[[0-9;]*m"), "");
 }
 
-std::size_t widest(const std::string& text) {
-  std::size_t most = 0;
-  for (const auto line : split(text, '\n'))
-    most = std::max(most, display_width(line));
-  return most;
-}
-
 std::string line_of(const std::string& text, std::size_t index) {
   return std::string(split(text, '\n').at(index));
 }
@@ -170,7 +163,7 @@ BOOST_DATA_TEST_CASE(no_line_is_wider_than_the_terminal,
                          ut::data::make({40u, 80u, 160u, 200u}) * ut::data::make({false, true}),
                      cpus, width, borders) {
   const std::string text = plain(machine(cpus, 16, borders), width);
-  BOOST_TEST(widest(text) <= width);
+  BOOST_TEST(widest_line(text) <= width);
   BOOST_TEST(text.find("too wide") == std::string::npos);
   BOOST_TEST(std::ranges::all_of(text, [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
 }
@@ -184,7 +177,7 @@ BOOST_DATA_TEST_CASE(colour_changes_no_word_and_plain_has_none, ut::data::make({
   BOOST_TEST(coloured.find("\033[38;5;") != std::string::npos);
   BOOST_TEST(coloured.ends_with("ns\n"));  // where there is colour, there is its scale
   BOOST_TEST(without_colour(coloured).starts_with(text.substr(0, text.find("  scale"))));
-  BOOST_TEST(widest(without_colour(coloured)) <= 80u);
+  BOOST_TEST(widest_line(without_colour(coloured)) <= 80u);
 }
 
 BOOST_AUTO_TEST_CASE(dark_shades_have_white_text_and_light_ones_black) {

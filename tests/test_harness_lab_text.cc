@@ -99,13 +99,6 @@ LabResult full_result() {
   return lab;
 }
 
-std::size_t widest(const std::string& text) {
-  std::size_t most = 0;
-  for (const auto line : split(text, '\n'))
-    most = std::max(most, display_width(line));
-  return most;
-}
-
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(the_answer_comes_first_and_then_the_table) {
@@ -151,7 +144,7 @@ BOOST_AUTO_TEST_CASE(a_full_result_is_told_in_its_order_within_80_columns) {
              "\n"
              "  C12 confirmed: Processes switch slower. Here: 112 % [108 115].\n"
              "  C82 inconclusive: Switching is slow. Needs a quiet machine.\n");
-  BOOST_TEST(widest(text) <= 80u);
+  BOOST_TEST(widest_line(text) <= 80u);
 }
 
 BOOST_AUTO_TEST_CASE(a_column_of_numbers_has_the_name_of_its_parameter) {
@@ -208,9 +201,9 @@ BOOST_AUTO_TEST_CASE(a_table_too_wide_loses_side_metrics_first_and_intervals_las
   BOOST_TEST(narrow.find("1.42 us") != std::string::npos);
   BOOST_TEST(narrow.find("900 ns") != std::string::npos);
   BOOST_TEST(narrow.find("[880 930]") == std::string::npos);
-  BOOST_TEST(widest(wide) <= 80u);
-  BOOST_TEST(widest(narrower) <= 62u);
-  BOOST_TEST(widest(narrow) <= 45u);
+  BOOST_TEST(widest_line(wide) <= 80u);
+  BOOST_TEST(widest_line(narrower) <= 62u);
+  BOOST_TEST(widest_line(narrow) <= 45u);
 }
 
 BOOST_AUTO_TEST_CASE(a_long_question_and_a_long_answer_are_wrapped) {
@@ -221,7 +214,7 @@ BOOST_AUTO_TEST_CASE(a_long_question_and_a_long_answer_are_wrapped) {
   for (std::size_t i = 10; i < lab.answer.size(); i += 10)
     lab.answer[i] = ' ';
   const std::string text = lab_text(lab, {}, {});
-  BOOST_TEST(widest(text) <= 80u);
+  BOOST_TEST(widest_line(text) <= 80u);
   BOOST_TEST(text.find("have\n             something to do") != std::string::npos, text);
 }
 

@@ -321,6 +321,24 @@ BOOST_AUTO_TEST_CASE(fewer_switches_than_99_per_cent_of_the_expected_ones_are_to
   }
 }
 
+// What a sample hides is the same few however short it is, and each sample hides it again.
+BOOST_AUTO_TEST_CASE(short_samples_may_each_lack_a_few_switches_and_are_clean_by_the_same_rule) {
+  for (const auto& [lacking, told] :
+       {std::pair(1u, "none"), std::pair(4u, "none"), std::pair(5u, "noisy")}) {
+    World world;
+    world.add("a");
+    for (int i = 0; i < 50; ++i) {
+      auto& proof = world.sample("a", 0, 1).proof;
+      proof.expected_switches = 18;
+      proof.counted_switches = 18 - lacking;
+    }
+    const Series series = world.merged("a");
+    BOOST_TEST(severity(series.warnings, "COUNT") == told);
+    BOOST_TEST(series.checks.at(0).ok == (told == std::string("none")));
+    BOOST_TEST(series.metrics.at(hop).clean.has_value() == (told == std::string("none")));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_sample_off_its_cpu_is_told_and_its_check_fails) {
   World world;
   world.add("pinned").cpus = {0};

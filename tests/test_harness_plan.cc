@@ -183,6 +183,18 @@ BOOST_AUTO_TEST_CASE(skipped_series_are_planned_but_do_not_run) {
   BOOST_TEST(plan.runnable() == 2u);
 }
 
+BOOST_AUTO_TEST_CASE(what_the_machine_lacks_is_a_series_that_is_skipped_with_the_reason) {
+  Plan plan(lab, machine(), settings(Preset::smoke));
+  const affinity::Absent lacking[] = {{"l3", "no L3 is shared"}, {"smt", "no core has two CPUs"}};
+  plan.add_absent(lacking);
+  BOOST_TEST_REQUIRE(plan.series().size() == 2u);
+  const SeriesPlan* l3 = plan.find("l3");
+  BOOST_TEST_REQUIRE(l3);
+  BOOST_TEST(l3->relation == "l3");
+  BOOST_TEST(l3->skip == "no L3 is shared");
+  BOOST_TEST(plan.runnable() == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(a_lab_that_cannot_run_here_gives_the_reason) {
   const PlanOutcome fine = plan_lab(lab, machine(), settings(Preset::smoke));
   BOOST_TEST(fine.unsupported == "");

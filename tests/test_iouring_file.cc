@@ -220,12 +220,12 @@ Task<> read_at_once(const std::string& path) {
 }  // namespace
 
 BOOST_DATA_TEST_CASE(what_is_written_is_read, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, write_and_read, folder.path("file"));
 }
 
 BOOST_DATA_TEST_CASE(without_an_offset_the_position_moves, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, move_the_position, folder.path("file"));
 }
 
@@ -234,12 +234,12 @@ BOOST_DATA_TEST_CASE(short_transfers_are_continued, on_all_drivers, choice) {
 }
 
 BOOST_DATA_TEST_CASE(an_error_names_the_call_and_the_path, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, refuse_with_call_and_path, folder.path("file"));
 }
 
 BOOST_DATA_TEST_CASE(a_closed_file_is_not_used, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, use_after_close, folder.path("file"));
 }
 
@@ -253,12 +253,12 @@ BOOST_DATA_TEST_CASE(a_file_destroyed_under_a_read_is_closed_after_it, on_all_dr
 }
 
 BOOST_DATA_TEST_CASE(cancelling_does_not_cut_a_close_short, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, cancel_a_close, folder.path("file"));
 }
 
 BOOST_DATA_TEST_CASE(fixed_buffers_are_used_where_the_driver_has_them, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   rlimit limit{};
   ::getrlimit(RLIMIT_MEMLOCK, &limit);
   const bool expected = choice == DriverChoice::io_uring && limit.rlim_cur > 1'000'000;
@@ -266,18 +266,18 @@ BOOST_DATA_TEST_CASE(fixed_buffers_are_used_where_the_driver_has_them, on_all_dr
 }
 
 BOOST_DATA_TEST_CASE(fixed_files_are_used_where_the_driver_has_them, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, use_fixed_files, folder.path("one"), folder.path("two"),
          choice == DriverChoice::io_uring);
 }
 
 BOOST_DATA_TEST_CASE(many_tasks_read_one_file, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, read_at_once, folder.path("file"));
 }
 
 BOOST_DATA_TEST_CASE(no_descriptor_is_left, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const std::size_t before = open_descriptors();
   run_io(choice, write_and_read, folder.path("file"));
   run_io(choice, close_under_a_read);

@@ -401,7 +401,7 @@ BOOST_DATA_TEST_CASE(two_sockets_talk_by_ipv6, on_all_drivers, choice) {
 }
 
 BOOST_DATA_TEST_CASE(two_sockets_talk_by_a_path, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, talk, "unix:" + folder.path("socket"));
 }
 
@@ -414,23 +414,23 @@ BOOST_DATA_TEST_CASE(a_listener_knows_its_port, on_all_drivers, choice) {
 }
 
 BOOST_DATA_TEST_CASE(a_path_without_a_listener_is_replaced, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, replace_a_stale_path, folder.path("socket"));
 }
 
 BOOST_DATA_TEST_CASE(a_refused_connection_names_its_address, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, connect_to_nobody, folder.path("nobody"));
 }
 
 BOOST_DATA_TEST_CASE(a_connect_to_a_full_backlog_ends_in_time, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, connect_to_a_full_backlog, ":0");
   run_io(choice, connect_to_a_full_backlog, "unix:" + folder.path("socket"));
 }
 
 BOOST_DATA_TEST_CASE(a_connect_to_a_full_backlog_is_cancelled, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, cancel_a_connect_to_a_full_backlog, ":0");
   run_io(choice, cancel_a_connect_to_a_full_backlog, "unix:" + folder.path("socket"));
 }

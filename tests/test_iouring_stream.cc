@@ -364,6 +364,6 @@ BOOST_DATA_TEST_CASE(a_pipe_without_a_reader_is_an_error_and_no_signal, on_all_d
 }
 
 BOOST_DATA_TEST_CASE(a_file_is_sent_whole_and_in_part, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, send_a_file, folder.path("file"));
 }

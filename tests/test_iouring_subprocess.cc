@@ -231,7 +231,7 @@ BOOST_DATA_TEST_CASE(a_child_that_heeds_sigterm_ends_by_it, on_all_drivers, choi
 }
 
 BOOST_DATA_TEST_CASE(what_is_no_program_is_refused, on_all_drivers, choice) {
-  const Folder folder;
+  const TemporaryFolder folder;
   run_io(choice, run_what_is_none, folder.path("missing"), folder.path("plain"));
 }
 

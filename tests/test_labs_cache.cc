@@ -9,6 +9,7 @@
 #include "lab/harness/lab.hh"
 #include "lab/harness/merge.hh"
 #include "lab/harness/plan.hh"
+#include "tests/plan_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <boost/test/data/test_case.hpp>
@@ -25,10 +26,6 @@ namespace {
 
 constexpr double mib = 1 << 20;
 
-const Lab& lab_named(std::string_view name) {
-  return **std::ranges::find(all_labs(), name, &Lab::name);
-}
-
 Settings settings(Preset preset, std::map<std::string, std::string> values = {}) {
   return {.preset = preset, .placement = "all", .values = std::move(values), .driver = "auto"};
 }
@@ -41,25 +38,18 @@ struct Planned {
 
 Planned plan_for(std::string_view lab, const std::string& machine, const Settings& chosen) {
   Planned planned{synthetic(machine), nullptr};
-  auto outcome = plan_lab(lab_named(lab), planned.topology, chosen);
+  auto outcome = plan_lab(*find_lab(lab), planned.topology, chosen);
   BOOST_TEST_REQUIRE(outcome.unsupported == "");
   planned.plan = std::move(outcome.plan);
   return planned;
-}
-
-std::string param(const SeriesPlan& series, std::string_view name) {
-  for (const auto& [key, value] : series.params)
-    if (key == name)
-      return value;
-  return "";
 }
 
 // The sizes of a pattern on base pages, in the plan's order.
 std::vector<double> sizes_of(const Plan& plan, std::string_view pattern = "random") {
   std::vector<double> sizes;
   for (const auto& series : plan.series())
-    if (param(series, "pages") == "base" && param(series, "pattern") == pattern)
-      sizes.push_back(static_cast<double>(*to_size(param(series, "size"))));
+    if (param_text(series, "pages") == "base" && param_text(series, "pattern") == pattern)
+      sizes.push_back(static_cast<double>(*to_size(param_text(series, "size"))));
   return sizes;
 }
 
@@ -147,9 +137,9 @@ BOOST_AUTO_TEST_CASE(sizes_above_the_memory_are_skipped_with_the_limit) {
   const auto planned =
       plan_for("cache_latency", server, settings(Preset::quick, {{"size", "16K,1024G"}}));
   for (const auto& series : planned.plan->series()) {
-    if (param(series, "pattern") == "flushed" && param(series, "size") == "16K")
+    if (param_text(series, "pattern") == "flushed" && param_text(series, "size") == "16K")
       BOOST_TEST(series.skip.starts_with("flushed needs"), series.skip);
-    else if (param(series, "size") == "16K")
+    else if (param_text(series, "size") == "16K")
       BOOST_TEST(series.skip == "");
     else
       BOOST_TEST(series.skip.find("is more than half of the memory left here") != std::string::npos,
@@ -167,12 +157,12 @@ BOOST_AUTO_TEST_CASE(sizes_and_strides_that_make_no_chase_are_refused) {
   for (const auto& [name, value] :
        {std::pair("pages", "large"), std::pair("pattern", "shuffled"), std::pair("size", "-1"),
         std::pair("stride", "32"), std::pair("stride", "2M")})
-    BOOST_CHECK_THROW(check_value(lab_named("cache_latency"), name, value), BadInput);
+    BOOST_CHECK_THROW(check_value(*find_lab("cache_latency"), name, value), BadInput);
 }
 
 BOOST_AUTO_TEST_CASE(a_hybrid_machine_is_measured_on_each_kind_of_core) {
   const auto topology = fixture("hybrid");
-  const auto outcome = plan_lab(lab_named("cache_latency"), topology,
+  const auto outcome = plan_lab(*find_lab("cache_latency"), topology,
                                 settings(Preset::quick, {{"size", "16K"}, {"pages", "base"}}));
   std::set<unsigned> cpus;
   for (const auto& series : outcome.plan->series())
@@ -195,7 +185,7 @@ Reply reply_of(const Plan& plan, Latency latency) {
     RawSeries raw{.name = series.name, .operations = 1, .samples = {}, .checks = {}, .failure = {}};
     if (series.skip.empty()) {
       Sample sample;
-      sample.values[0] = latency(static_cast<double>(*to_size(param(series, "size"))));
+      sample.values[0] = latency(static_cast<double>(*to_size(param_text(series, "size"))));
       raw.samples.assign(3, sample);
     }
     reply.series.push_back(std::move(raw));
@@ -314,7 +304,7 @@ BOOST_DATA_TEST_CASE(the_tlb_is_asked_with_as_many_lines_packed_as_spread, bdata
     const SeriesPlan* packed = planned.plan->find(floor.term.series);
     BOOST_TEST_REQUIRE(packed);
     BOOST_TEST(packed->group == series.group);
-    BOOST_TEST(param(*packed, "count") == param(series, "count"));
+    BOOST_TEST(param_text(*packed, "count") == param_text(series, "count"));
   }
   BOOST_TEST(2 * spread == planned.plan->series().size());
   BOOST_TEST(spread > 30u);
@@ -328,14 +318,14 @@ BOOST_AUTO_TEST_CASE(more_pages_than_there_is_memory_for_are_skipped_with_the_li
       BOOST_TEST(series.skip == "the kernel has no transparent huge pages");
     else
       BOOST_TEST((series.skip.find("more than half of the memory") != std::string::npos) ==
-                 (param(series, "count") != "16"));
+                 (param_text(series, "count") != "16"));
 }
 
 BOOST_AUTO_TEST_CASE(the_reach_of_a_tlb_is_where_translation_begins_to_cost) {
   const auto planned = plan_for("cache_tlb", server, settings(Preset::quick, {{"pages", "base"}}));
   Reply reply;
   for (const auto& series : planned.plan->series()) {
-    const double count = static_cast<double>(*to_number(param(series, "count")));
+    const double count = static_cast<double>(*to_number(param_text(series, "count")));
     Sample sample;
     if (series.floor)
       sample.values[1] = count > 512 ? 4 : 1;

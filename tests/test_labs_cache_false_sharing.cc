@@ -19,7 +19,7 @@ namespace {
 using Values = std::map<std::string, std::string>;
 
 const Lab& lab() {
-  return **std::ranges::find(all_labs(), "cache_false_sharing", &Lab::name);
+  return *find_lab("cache_false_sharing");
 }
 
 PlanOutcome plan_on(const affinity::Topology& topology, const Values& values = {},

@@ -20,7 +20,7 @@ namespace {
 using Values = std::map<std::string, std::string>;
 
 const Lab& lab() {
-  return **std::ranges::find(all_labs(), "core_to_core", &Lab::name);
+  return *find_lab("core_to_core");
 }
 
 // A plan on a machine that is not there, and what comes of replies made up for it.

@@ -2,6 +2,7 @@
 #include "lab/harness/merge.hh"
 #include "lab/harness/plan.hh"
 #include "lab/harness/validity.hh"
+#include "tests/plan_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <boost/test/unit_test.hpp>
@@ -19,18 +20,13 @@ using namespace schedlab::harness;
 
 namespace {
 
-const Lab& lab_named(std::string_view name) {
-  const auto labs = all_labs();
-  return **std::ranges::find(labs, name, [](const Lab* lab) { return lab->name; });
-}
-
 struct Planned {
   affinity::Topology topology;
   PlanOutcome outcome;
 
   Planned(std::string_view lab, const std::string& machine, Preset preset,
           std::map<std::string, std::string> values = {}, std::string placement = "all")
-      : topology(synthetic(machine)), outcome(plan_lab(lab_named(lab), topology,
+      : topology(synthetic(machine)), outcome(plan_lab(*find_lab(lab), topology,
                                                        {.preset = preset,
                                                         .placement = std::move(placement),
                                                         .values = std::move(values),
@@ -48,13 +44,6 @@ struct Planned {
     return widths;
   }
 };
-
-std::string param(const SeriesPlan& series, std::string_view name) {
-  for (const auto& [key, value] : series.params)
-    if (key == name)
-      return value;
-  return "";
-}
 
 const std::string one_cpu = "pack:1 [numa] l3:1(size=8MiB) l2:1(size=1MiB) l1:1(size=32KiB) pu:1";
 const std::string small = "pack:1 [numa] l3:1(size=4MiB) l2:2(size=512KiB) l1:1(size=32KiB) pu:1";
@@ -115,11 +104,11 @@ BOOST_AUTO_TEST_CASE(arrays_keep_the_rule_where_limit_and_memory_allow) {
   const Planned plan("cache_bandwidth", small, Preset::quick);
   const auto* series = plan.find("memory/copy/ordinary/2/base");
   BOOST_TEST_REQUIRE(series);
-  BOOST_TEST(param(*series, "array") == "16.0 MiB");
-  BOOST_TEST(param(*series, "array_to_caches") == "4.00");
+  BOOST_TEST(param_text(*series, "array") == "16.0 MiB");
+  BOOST_TEST(param_text(*series, "array_to_caches") == "4.00");
   const Planned cut("cache_bandwidth", small, Preset::quick, {{"limit", "3M"}});
-  BOOST_TEST(param(*cut.find("memory/copy/ordinary/2/base"), "array") == "2.00 MiB");
-  BOOST_TEST(param(*cut.find("memory/copy/ordinary/2/base"), "array_to_caches") == "0.50");
+  BOOST_TEST(param_text(*cut.find("memory/copy/ordinary/2/base"), "array") == "2.00 MiB");
+  BOOST_TEST(param_text(*cut.find("memory/copy/ordinary/2/base"), "array_to_caches") == "0.50");
 }
 
 BOOST_AUTO_TEST_CASE(arrays_beyond_memory_are_skipped_with_the_limit) {
@@ -141,7 +130,7 @@ BOOST_AUTO_TEST_CASE(the_rule_gives_way_to_memory) {
   const auto* series = plan.find("memory/copy/ordinary/2/base");
   BOOST_TEST_REQUIRE(series);
   BOOST_TEST(series->skip == "");
-  BOOST_TEST((param(*series, "array_to_caches") < "1"));
+  BOOST_TEST((param_text(*series, "array_to_caches") < "1"));
 }
 
 // On one node all widths stream over the same arrays, and take turns; on several each width has its
@@ -159,7 +148,7 @@ BOOST_AUTO_TEST_CASE(widths_share_their_arrays_on_one_node_only) {
 BOOST_AUTO_TEST_CASE(a_kernel_takes_half_of_what_a_worker_has_of_a_cache) {
   const Planned plan("cache_bandwidth", two_sockets, Preset::full,
                      {{"level", "l1,l2,l3"}, {"workers", "1,0"}});
-  const auto array = [&](const char* name) { return param(*plan.find(name), "array"); };
+  const auto array = [&](const char* name) { return param_text(*plan.find(name), "array"); };
   BOOST_TEST(array("l1/read/1/base") == "16.0 KiB");
   BOOST_TEST(array("l1/read/384/base") == "8.00 KiB");  // siblings share
   BOOST_TEST(array("l1/copy/ordinary/1/base") == "8.00 KiB");
@@ -284,9 +273,9 @@ BOOST_AUTO_TEST_CASE(the_load_of_many_threads_exceeds_all_their_caches) {
   const Planned plan("cache_loaded", two_sockets, Preset::quick);
   const auto* point = plan.find("delay/0/base");
   BOOST_TEST_REQUIRE(point);
-  BOOST_TEST(param(*point, "size") == "64.0 MiB");
-  BOOST_TEST(param(*point, "size_to_caches") == "2.00");
-  BOOST_TEST(param(*point, "load_size") == "1.50 GiB");  // 2 x 24 x 32 MiB
+  BOOST_TEST(param_text(*point, "size") == "64.0 MiB");
+  BOOST_TEST(param_text(*point, "size_to_caches") == "2.00");
+  BOOST_TEST(param_text(*point, "load_size") == "1.50 GiB");  // 2 x 24 x 32 MiB
 }
 
 BOOST_AUTO_TEST_CASE(arrays_below_the_rule_are_told) {

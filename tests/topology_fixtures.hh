@@ -2,6 +2,7 @@
 // Machines that tests run on without having them.
 
 #include "affinity/topology.hh"
+#include "lab/base/error.hh"
 
 #include <boost/test/unit_test.hpp>
 
@@ -23,6 +24,19 @@ inline auto says(std::string text) {
     BOOST_TEST(found, "'" << error.what() << "' does not say '" << text << "'");
     return found;
   };
+}
+
+// For preconditions: what cannot be had here throws Unsupported, which says why.
+template <typename Attempt>
+boost::test_tools::assertion_result possible(Attempt attempt) {
+  boost::test_tools::assertion_result result(true);
+  try {
+    attempt();
+  } catch (const Unsupported& why) {
+    result = false;
+    result.message() << why.what();
+  }
+  return result;
 }
 
 // Asked once, before a test has moved this thread to a CPU and left it there.

@@ -24,18 +24,11 @@ double time_pause() noexcept {
   return std::max(best, 0.1);
 }
 
-std::vector<std::optional<unsigned>> places_of(const StreamMemoryOptions& memory) {
-  std::vector<std::optional<unsigned>> places;
-  for (const auto& owner : memory.owners)
-    places.emplace_back(owner.cpu);
-  return places;
-}
-
 }  // namespace
 
 MemoryLoad::MemoryLoad(const MemoryLoadOptions& options)
     : memory_(options.memory), kernel_(options.kernel),
-      pass_(stream_pass(options.kernel, options.stores)), places_(places_of(options.memory)),
+      pass_(stream_pass(options.kernel, options.stores)), places_(options.memory.places()),
       threads_(places_.size()),
       team_({}, places_, options.memory.usable, [this](unsigned member, std::uint64_t rounds) {
         if (rounds == 0)

@@ -21,14 +21,14 @@ std::uint64_t round_up(std::uint64_t size, std::uint64_t unit) {
   return (size + unit - 1) / unit * unit;
 }
 
-std::vector<std::optional<unsigned>> places_of(const StreamMemoryOptions& options) {
+}  // namespace
+
+std::vector<std::optional<unsigned>> StreamMemoryOptions::places() const {
   std::vector<std::optional<unsigned>> places;
-  for (const auto& owner : options.owners)
+  for (const auto& owner : owners)
     places.emplace_back(owner.cpu);
   return places;
 }
-
-}  // namespace
 
 StreamPart::StreamPart(const StreamMemoryOptions& options)
     : array_bytes_(round_up(options.chunk * options.chunks, page_size())),
@@ -67,7 +67,7 @@ StreamMemory::StreamMemory(const StreamMemoryOptions& options)
 
 void StreamMemory::on_owners(const std::function<void(unsigned)>& work) const {
   std::vector<std::exception_ptr> failures(options_.owners.size());
-  Team team({}, places_of(options_), options_.usable, [&](unsigned owner, std::uint64_t) {
+  Team team({}, options_.places(), options_.usable, [&](unsigned owner, std::uint64_t) {
     try {
       work(owner);
     } catch (...) {

@@ -34,6 +34,9 @@ struct StreamMemoryOptions {
   std::uint64_t chunk = cache_line;  // bytes of each array in a chunk, a multiple of a line
   std::uint64_t chunks = 1;          // in each part
   Pages pages = Pages::base;
+
+  // Where a team of the owners stands.
+  [[nodiscard]] std::vector<std::optional<unsigned>> places() const;
 };
 
 // What one owner has of the three arrays. Used by one thread at a time.

@@ -31,6 +31,20 @@ std::string size_text(std::size_t bytes) {
   return bytes < 1 << 20 ? std::to_string(bytes) + " bytes" : std::to_string(bytes >> 20) + " MiB";
 }
 
+// Reads to the end, or until there is more than `limit`; false with errno.
+bool append_all(int fd, std::string& text, std::size_t limit) {
+  std::array<char, 65536> block;
+  while (text.size() <= limit) {
+    const auto got = ::read(fd, block.data(), block.size());
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return got == 0;
+    text.append(block.data(), static_cast<std::size_t>(got));
+  }
+  return true;
+}
+
 void write_in_place(const std::string& path, std::string_view text) {
   const Fd fd(check(::open(path.c_str(), O_WRONLY | O_CLOEXEC), "open", path));
   write_all(fd.get(), text, path);
@@ -72,17 +86,8 @@ std::optional<std::string> read_text(const std::string& path) {
   if (!fd)
     return std::nullopt;
   std::string text;
-  std::array<char, 4096> block;
-  for (;;) {
-    const auto got = ::read(fd.get(), block.data(), block.size());
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      return std::nullopt;
-    if (got == 0)
-      break;
-    text.append(block.data(), static_cast<std::size_t>(got));
-  }
+  if (!append_all(fd.get(), text, text.max_size()))
+    return std::nullopt;
   if (text.ends_with('\n'))
     text.pop_back();
   return text;
@@ -101,19 +106,11 @@ std::string read_input(const std::string& path, std::size_t limit) {
     refuse("is " + size_text(static_cast<std::size_t>(info.st_size)) + "; at most " +
            size_text(limit) + " are read");
   std::string text;
-  std::array<char, 65536> block;
-  for (;;) {
-    const auto got = ::read(fd.get(), block.data(), block.size());
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      refuse(errno_text(errno));
-    if (got == 0)
-      return text;
-    text.append(block.data(), static_cast<std::size_t>(got));
-    if (text.size() > limit)
-      refuse("is longer than " + size_text(limit));
-  }
+  if (!append_all(fd.get(), text, limit))
+    refuse(errno_text(errno));
+  if (text.size() > limit)
+    refuse("is longer than " + size_text(limit));
+  return text;
 }
 
 void write_all(int fd, std::string_view text, std::string_view subject) {

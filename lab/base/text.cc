@@ -127,6 +127,13 @@ std::size_t display_width(std::string_view text) {
   }));
 }
 
+std::size_t widest_line(std::string_view text) {
+  std::size_t widest = 0;
+  for (const auto line : split(text, '\n'))
+    widest = std::max(widest, display_width(line));
+  return widest;
+}
+
 std::vector<std::string> wrap(std::string_view text, std::size_t width) {
   std::vector<std::string> lines(1);
   for (const auto word : split(text, ' ')) {

@@ -31,6 +31,9 @@ bool matches_glob(std::string_view pattern, std::string_view name);
 // Columns a UTF-8 text takes in a terminal, one for each code point.
 std::size_t display_width(std::string_view text);
 
+// The same of the widest line.
+std::size_t widest_line(std::string_view text);
+
 // Breaks text into lines of at most `width` columns, at spaces.
 std::vector<std::string> wrap(std::string_view text, std::size_t width);
 

@@ -1,24 +1,11 @@
 #include "lab/cli/document_text.hh"
 
 #include "lab/base/text.hh"
+#include "lab/harness/document_json.hh"
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 namespace schedlab::cli {
-
-namespace {
-
-std::string env_text(const harness::Document& document, const char* pointer) {
-  const auto& env = document.env.get();
-  const nlohmann::ordered_json::json_pointer at(pointer);
-  if (!env.contains(at))
-    return "";
-  const auto& value = env.at(at);
-  return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
-}
-
-}  // namespace
 
 std::string document_head(const harness::Document& document, const harness::TextOptions& options) {
   const auto& run = document.run;

@@ -2,9 +2,9 @@
 
 #include "lab/base/error.hh"
 #include "lab/base/text.hh"
+#include "lab/harness/document_json.hh"
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -23,12 +23,6 @@ namespace {
 constexpr std::string_view of_cpus = "core_to_core";
 constexpr std::string_view of_nodes = "numa_matrix";
 constexpr double mib = 1 << 20;
-
-std::string env_text(const harness::Document& document, const char* pointer) {
-  const auto& env = document.env.get();
-  const nlohmann::ordered_json::json_pointer at(pointer);
-  return env.contains(at) && env.at(at).is_string() ? env.at(at).get<std::string>() : "";
-}
 
 void refuse_another_machine(const Topology& topology, const ResultFile& file,
                             const std::string& machine_key) {

@@ -40,9 +40,8 @@ std::vector<std::string> lab_names() {
 }
 
 const harness::Lab& lab_named(const std::string& name) {
-  for (const auto* lab : harness::all_labs())
-    if (lab->name == name)
-      return *lab;
+  if (const auto* lab = harness::find_lab(name))
+    return *lab;
   const auto names = lab_names();
   const auto meant = nearest(name, names);
   throw BadInput("no lab '" + name + "'" +

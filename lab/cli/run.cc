@@ -50,18 +50,26 @@ void require_driver(const std::string& driver) {
     iouring::make_driver({.choice = iouring::driver_choice(driver)});
 }
 
+using Plans = std::vector<harness::PlanOutcome>;
+
 // Plans all labs, which also refuses a bad --place or parameter before anything runs.
-double planned_seconds(const std::vector<const Lab*>& labs, const affinity::Topology& topology,
-                       const harness::RunOptions& options) {
-  double seconds = 0;
+Plans plan_all(const std::vector<const Lab*>& labs, const affinity::Topology& topology,
+               const harness::RunOptions& options) {
+  Plans plans;
   for (const auto* lab : labs)
-    seconds += budget_of(*plan_lab(*lab, topology, settings_for(*lab, options)).plan);
+    plans.push_back(plan_lab(*lab, topology, settings_for(*lab, options)));
+  return plans;
+}
+
+double seconds_of(const Plans& plans) {
+  double seconds = 0;
+  for (const auto& outcome : plans)
+    seconds += budget_of(*outcome.plan);
   return seconds;
 }
 
 // --plan: what would run, and for how long.
-std::string plan_text(const std::vector<const Lab*>& labs, const affinity::Topology& topology,
-                      const harness::RunOptions& options, double seconds) {
+std::string plan_text(const Plans& plans, const harness::RunOptions& options) {
   using Align = harness::Table::Align;
   harness::Table table({{"lab", Align::left},
                         {"series", Align::right},
@@ -69,18 +77,17 @@ std::string plan_text(const std::vector<const Lab*>& labs, const affinity::Topol
                         {"processes", Align::right},
                         {"seconds", Align::right},
                         {"", Align::left}});
-  for (const auto* lab : labs) {
-    const auto outcome = harness::plan_lab(*lab, topology, settings_for(*lab, options));
-    const auto runnable = outcome.plan->runnable();
-    const bool skipped = !outcome.unsupported.empty() || runnable == 0;
-    table.add({std::string(lab->name), std::to_string(runnable),
+  for (const auto& [plan, unsupported] : plans) {
+    const auto runnable = plan->runnable();
+    const bool skipped = !unsupported.empty() || runnable == 0;
+    table.add({std::string(plan->lab().name), std::to_string(runnable),
                std::to_string(harness::rounds_of(options.preset)),
                std::to_string(processes_of(options)),
-               skipped ? "0" : fmt::format("{:g}", budget_of(*outcome.plan)),
-               skipped ? "skipped: " + outcome.unsupported : ""});
+               skipped ? "0" : fmt::format("{:g}", budget_of(*plan)),
+               skipped ? "skipped: " + unsupported : ""});
   }
-  return table.text(0) +
-         fmt::format("{} labs, about {:.0f} s, seed {}\n", labs.size(), seconds, options.seed);
+  return table.text(0) + fmt::format("{} labs, about {:.0f} s, seed {}\n", plans.size(),
+                                     seconds_of(plans), options.seed);
 }
 
 // Keeps the result file up to date while labs end one by one.
@@ -141,11 +148,11 @@ int run_labs(const Options& options) {
   const auto labs = select_labs(options.names);
   const auto topology = affinity::Topology::machine();
   const auto run = run_options(options);
-  const double seconds = planned_seconds(labs, topology, run);
   if (options.plan) {
-    print(plan_text(labs, topology, run, seconds));
+    print(plan_text(plan_all(labs, topology, run), run));
     return status_done;
   }
+  const double seconds = seconds_of(plan_all(labs, topology, run));
   affinity::require_this_machine(topology);
   require_driver(options.driver);
   const ResultFile file(options);

@@ -399,6 +399,15 @@ std::string to_json(const Document& document) {
   return text;
 }
 
+std::string env_text(const Document& document, const char* pointer) {
+  const Json& env = document.env.get();
+  const Json::json_pointer at(pointer);
+  if (!env.contains(at))
+    return "";
+  const Json& value = env.at(at);
+  return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
+}
+
 Document parse_document(std::string_view text, const std::string& path) {
   const Json tree = parse_tree(text, path);
   check_schema(tree, path);

@@ -10,9 +10,12 @@ namespace schedlab::harness {
 // and infinity become null, bytes that are not UTF-8 U+FFFD; other numbers come back as they were.
 std::string to_json(const Document& document);
 
-// The reverse. Keys it does not know are ignored. Throws BadInput, one line with `path` and the
-// place, if the text is not such a document: "a.json:3:14: not JSON", "a.json: /labs/0/name:
-// expected a text".
+// A part of the environment by JSON pointer, "/kernel/release"; empty where it is null or missing.
+std::string env_text(const Document& document, const char* pointer);
+
+// The reverse of to_json. Keys it does not know are ignored. Throws BadInput, one line with `path`
+// and the place, if the text is not such a document: "a.json:3:14: not JSON", "a.json:
+// /labs/0/name: expected a text".
 Document parse_document(std::string_view text, const std::string& path);
 
 // Reads and parses a file. Throws BadInput as read_input() and parse_document() do.

@@ -1,5 +1,7 @@
 #include "lab/harness/findings.hh"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -33,6 +35,18 @@ Paired pair_up(const Metric* a, const Metric* b) {
 const Metric* find_metric(const Series& series, std::string_view name) noexcept {
   const auto found = std::ranges::find(series.metrics, name, &Metric::name);
   return found == series.metrics.end() ? nullptr : &*found;
+}
+
+const Value* find_param(const Series& series, std::string_view name) noexcept {
+  const auto found = std::ranges::find(series.params, name, &Fields::value_type::first);
+  return found == series.params.end() ? nullptr : &found->second;
+}
+
+std::string param_text(const Series& series, std::string_view name) {
+  const Value* value = find_param(series, name);
+  if (!value)
+    return "";
+  return value->text() ? *value->text() : fmt::format("{:g}", *value->number());
 }
 
 std::optional<double> median_in(const Metric& metric, std::uint32_t process) noexcept {

@@ -100,6 +100,14 @@ struct Lab {
 // All labs in the order of lab/meson.build. Generated.
 std::span<const Lab* const> all_labs();
 
+// Null if this program has no lab of that name.
+inline const Lab* find_lab(std::string_view name) {
+  for (const Lab* lab : all_labs())
+    if (lab->name == name)
+      return lab;
+  return nullptr;
+}
+
 // The page docs/labs/<name>.md. Generated.
 std::string_view lab_page(std::string_view name);
 

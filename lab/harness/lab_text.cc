@@ -18,14 +18,8 @@ namespace schedlab::harness {
 
 namespace {
 
+using affinity::CpuSet;
 using Align = Table::Align;
-
-const Lab* find_lab(std::string_view name) {
-  for (const Lab* lab : all_labs())
-    if (lab->name == name)
-      return lab;
-  return nullptr;
-}
 
 // How a metric is shown; a lab that this program does not know shows everything.
 MetricInfo info_of(const Lab* lab, const std::string& metric) {
@@ -37,20 +31,7 @@ MetricInfo info_of(const Lab* lab, const std::string& metric) {
 }
 
 bool is_floor(const Series& series) {
-  return std::ranges::any_of(series.params,
-                             [](const auto& param) { return param.first == "role"; });
-}
-
-std::string text_of(const Value& value) {
-  return value.text() ? *value.text() : fmt::format("{:g}", *value.number());
-}
-
-// "0-63,128-191".
-std::string list_of(const std::vector<unsigned>& numbers) {
-  affinity::CpuSet set;
-  for (const unsigned number : numbers)
-    set.add(number);
-  return set.list();
+  return find_param(series, "role") != nullptr;
 }
 
 std::string place_of(const Series& series) {
@@ -58,8 +39,9 @@ std::string place_of(const Series& series) {
   std::string text;
   const Placement& place = series.placement;
   if (place.cpus.size() > most_named && place.logical.size() == place.cpus.size())
-    return fmt::format(" {} CPUs L#{}(P#{})", place.cpus.size(), list_of(place.logical),
-                       list_of(place.cpus));
+    return fmt::format(" {} CPUs L#{}(P#{})", place.cpus.size(),
+                       CpuSet::from_numbers(place.logical).list(),
+                       CpuSet::from_numbers(place.cpus).list());
   for (std::size_t i = 0; i < place.cpus.size(); ++i) {
     if (i > 0 && place.cpus[i] == place.cpus[i - 1])
       continue;
@@ -84,9 +66,8 @@ std::vector<std::string> varying(const std::vector<const Series*>& rows) {
   const auto same = [&](const std::string& name) {
     std::set<std::string> seen;
     for (const auto* series : rows)
-      for (const auto& [key, value] : series->params)
-        if (key == name)
-          seen.insert(text_of(value));
+      if (find_param(*series, name))
+        seen.insert(param_text(*series, name));
     return seen.size() < 2;
   };
   const auto all = names;
@@ -104,9 +85,8 @@ std::string title_of(std::string_view name) {
 // Words speak for themselves; a column of numbers needs its parameter's name.
 std::string title_of_param(const std::vector<const Series*>& rows, const std::string& name) {
   for (const auto* series : rows)
-    for (const auto& [key, value] : series->params)
-      if (key == name && text_of(value).find_first_of("0123456789") != 0)
-        return "";
+    if (find_param(*series, name) && param_text(*series, name).find_first_of("0123456789") != 0)
+      return "";
   return title_of(name);
 }
 
@@ -135,13 +115,6 @@ enum class Detail : std::uint8_t {
   important,  // only metrics with an interval or a net
   values,     // of these, no intervals
 };
-
-std::size_t widest_line(std::string_view text) {
-  std::size_t widest = 0;
-  for (const auto line : split(text, '\n'))
-    widest = std::max(widest, display_width(line));
-  return widest;
-}
 
 class LabText {
 public:
@@ -284,11 +257,8 @@ private:
                                              const std::vector<MetricInfo>& metrics,
                                              Detail detail) const {
     std::vector<std::string> cells;
-    for (const auto& name : names) {
-      const auto param = std::ranges::find_if(
-          series.params, [&](const auto& entry) { return entry.first == name; });
-      cells.push_back(param == series.params.end() ? "" : text_of(param->second));
-    }
+    for (const auto& name : names)
+      cells.push_back(param_text(series, name));
     const bool intervals = detail != Detail::values;
     for (const auto& info : metrics) {
       const Metric* metric = find_metric(series, info.name);

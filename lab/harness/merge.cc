@@ -248,6 +248,7 @@ struct Tally {
   std::size_t stolen = 0;
   std::uint64_t expected = 0;
   std::uint64_t counted = 0;
+  double enough = 0;  // of the expected switches, sample by sample
   double wall_ns = 0;
   double foreign_ns = 0;
   double waited_ns = 0;
@@ -262,6 +263,7 @@ struct Tally {
     stolen += (found & fault_steal) != 0;
     expected += proof.expected_switches;
     counted += proof.expected_switches ? proof.counted_switches : 0;
+    enough += proof.expected_switches ? enough_events(proof.expected_switches) : 0;
     wall_ns += proof.wall_ns;
     foreign_ns += std::isnan(proof.foreign_ns) ? 0 : std::max(proof.foreign_ns, 0.0);
     waited_ns += proof.waited_ns;
@@ -317,10 +319,7 @@ void Merger::add_proof(std::size_t index, Series& series) const {
     }
   auto& warnings = series.warnings;
   if (tally.expected > 0) {
-    // Of a few dozen switches one may be blurred by where the window begins and ends.
-    const bool enough =
-        static_cast<double>(tally.counted + 2) >= static_cast<double>(tally.expected) ||
-        static_cast<double>(tally.counted) >= 0.99 * static_cast<double>(tally.expected);
+    const bool enough = static_cast<double>(tally.counted) >= tally.enough;
     series.checks.push_back({"context switches counted against expected", Value(tally.expected),
                              Value(tally.counted), enough});
     if (!enough)

@@ -123,6 +123,16 @@ void Plan::add(SeriesPlan series) {
   series_.push_back(std::move(series));
 }
 
+void Plan::add_absent(std::span<const affinity::Absent> absent) {
+  for (const auto& [name, reason] : absent) {
+    SeriesPlan series;
+    series.name = name;
+    series.relation = name;
+    series.skip = reason;
+    add(std::move(series));
+  }
+}
+
 const SeriesPlan* Plan::find(std::string_view name) const noexcept {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : &series_[found->second];

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,6 +89,8 @@ public:
   [[nodiscard]] std::vector<std::int64_t> numbers(std::string_view param) const;
 
   void add(SeriesPlan series);
+  // What was asked for and the machine lacks stays in the result, once each, with the reason.
+  void add_absent(std::span<const affinity::Absent> absent);
   [[nodiscard]] const std::vector<SeriesPlan>& series() const noexcept { return series_; }
   [[nodiscard]] const SeriesPlan* find(std::string_view name) const noexcept;
   // How many series will be measured.

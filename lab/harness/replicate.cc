@@ -22,9 +22,8 @@ std::string read_request() {
 }
 
 const Lab& find(std::string_view name) {
-  for (const Lab* lab : all_labs())
-    if (lab->name == name)
-      return *lab;
+  if (const Lab* lab = find_lab(name))
+    return *lab;
   throw std::runtime_error("no such lab: " + std::string(name));
 }
 

@@ -1,5 +1,7 @@
 #include "lab/harness/sample.hh"
 
+#include "lab/harness/validity.hh"
+
 #include <algorithm>
 
 namespace schedlab::harness {
@@ -19,12 +21,11 @@ unsigned faults(const Proof& proof) noexcept {
   if (!proof.on_cpu)
     found |= fault_migrated;
   if (proof.expected_switches > 0) {
-    const auto expected = static_cast<double>(proof.expected_switches);
     const auto counted = static_cast<double>(proof.counted_switches);
-    if (counted < 0.99 * expected - 4)  // starting and ending a sample blurs a few
+    if (counted < enough_events(proof.expected_switches))
       found |= fault_count;
-    const auto most = std::max(expected, static_cast<double>(proof.most_switches));
-    if (counted > 1.02 * most + 4)
+    const std::uint64_t most = std::max(proof.expected_switches, proof.most_switches);
+    if (counted > 1.02 * static_cast<double>(most) + blurred_events)
       found |= fault_preempted;
   }
   // A comparison with not_measured is false.

@@ -94,6 +94,11 @@ Status status_of(Severity severity) noexcept {
 
 }  // namespace
 
+double enough_events(std::uint64_t expected) noexcept {
+  const auto all = static_cast<double>(expected);
+  return std::min(0.99 * all, all - blurred_events);
+}
+
 const CodeInfo& info(Code code) noexcept {
   return codes[static_cast<std::size_t>(code)];
 }

@@ -52,6 +52,14 @@ struct CodeInfo {
 // In the order of Code.
 extern const std::array<CodeInfo, code_count> codes;
 
+// Events of one sample that its begin and its end may hide or add: a partner that is late finds its
+// turn waiting and does not sleep for it. Of two tasks it is one or two, of a ring a few.
+inline constexpr double blurred_events = 4;
+
+// The fewest of the events expected of one sample that are enough: COUNT is raised below. 99 %, or
+// all but those that may be blurred.
+double enough_events(std::uint64_t expected) noexcept;
+
 const CodeInfo& info(Code code) noexcept;
 // By the name in the file, or null.
 const CodeInfo* find_code(std::string_view name) noexcept;

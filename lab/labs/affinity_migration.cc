@@ -14,6 +14,7 @@
 //          mask, which the kernel leaves out where nothing changes. Workers lose nothing on a
 //          machine where nothing else runs.
 
+#include "lab/apparatus/cache_sizes.hh"
 #include "lab/apparatus/mover.hh"
 #include "lab/apparatus/workers.hh"
 #include "lab/base/error.hh"
@@ -36,6 +37,7 @@ namespace {
 using namespace harness;
 using affinity::Relation;
 using apparatus::Access;
+using apparatus::size_word;
 
 enum : std::size_t { moved, migration, stay, step, slowdown, migrations, running, cpus };
 
@@ -133,29 +135,21 @@ constexpr Param params[] = {
      .words = task_words},
 };
 
-std::string size_text(std::int64_t size) {
-  if (size >= 1 << 20 && size % (1 << 20) == 0)
-    return fmt::format("{}M", size >> 20);
-  if (size >= 1024 && size % 1024 == 0)
-    return fmt::format("{}K", size >> 10);
-  return fmt::format("{}", size);
-}
-
 // A working set that begins on one CPU. All series that walk it share its memory: other memory
 // would lie on other pages, and which lines conflict in the caches with them.
 struct Set {
   unsigned cpu = 0;
-  std::int64_t size = 0;
+  std::uint64_t size = 0;
   std::string access;
   std::shared_ptr<apparatus::SharedArea> area;
 
-  [[nodiscard]] std::string tail() const { return size_text(size) + "/" + access; }
+  [[nodiscard]] std::string tail() const { return size_word(size) + "/" + access; }
   [[nodiscard]] std::string control() const { return fmt::format("stay/cpu{}/{}", cpu, tail()); }
 };
 
-Set make_set(unsigned cpu, std::int64_t size, const std::string& access) {
+Set make_set(unsigned cpu, std::uint64_t size, const std::string& access) {
   apparatus::AreaOptions options;
-  options.size = static_cast<std::uint64_t>(size);
+  options.size = size;
   return {cpu, size, access, std::make_shared<apparatus::SharedArea>(options)};
 }
 
@@ -163,14 +157,14 @@ Set make_set(unsigned cpu, std::int64_t size, const std::string& access) {
 SeriesPlan walking(const Plan& plan, const Set& set, unsigned other, std::size_t metric) {
   SeriesPlan series;
   series.group = set.tail();
-  series.params = {{"size", size_text(set.size)}, {"access", set.access}};
+  series.params = {{"size", size_word(set.size)}, {"access", set.access}};
   series.cpus = {set.cpu, other};
-  series.skip = apparatus::too_large(1, static_cast<std::uint64_t>(set.size));
+  series.skip = apparatus::too_large(1, set.size);
   apparatus::MoverOptions options;
   options.first = set.cpu;
   options.second = other;
   options.usable = plan.topology().usable();
-  options.size = static_cast<std::uint64_t>(set.size);
+  options.size = set.size;
   options.stride = static_cast<std::uint64_t>(plan.number("stride"));
   options.access = set.access == "read" ? Access::read : Access::write;
   options.metric = metric;
@@ -203,17 +197,17 @@ void add_moves(Plan& plan, const affinity::Pair& pair, const Set& set) {
 }
 
 // 0, which the refill is measured against, then the sizes asked for and those of caches.
-std::vector<std::int64_t> sizes_for(const Plan& plan, unsigned cpu) {
-  std::vector<std::int64_t> sizes = {0};
-  const auto add = [&](std::int64_t size) {
+apparatus::Sizes sizes_for(const Plan& plan, unsigned cpu) {
+  apparatus::Sizes sizes = {0};
+  const auto add = [&](std::uint64_t size) {
     if (std::ranges::find(sizes, size) == sizes.end())
       sizes.push_back(size);
   };
   for (const auto size : plan.numbers("size"))
-    add(size);
+    add(static_cast<std::uint64_t>(size));
   for (const auto& cache : plan.words("cache"))
     if (cache != "none")
-      add(static_cast<std::int64_t>(plan.topology().cache_size(cpu, cache.back() - '0')));
+      add(plan.topology().cache_size(cpu, cache.back() - '0'));
   std::ranges::sort(sizes);
   return sizes;
 }
@@ -243,10 +237,9 @@ void add_workers(Plan& plan, const std::vector<unsigned>& places, std::string_vi
                  bool pinned) {
   apparatus::WorkersOptions options;
   options.tasks.kind = apparatus::task_kind(tasks);
-  for (const unsigned cpu : places) {
-    options.usable.add(cpu);
+  options.usable = affinity::CpuSet::from_numbers(places);
+  for (const unsigned cpu : places)
     options.places.push_back(pinned ? std::optional(cpu) : std::nullopt);
-  }
   options.size = static_cast<std::uint64_t>(plan.number("share"));
   options.step = step;
   options.migrations = migrations;
@@ -291,30 +284,15 @@ std::vector<unsigned> places_for(const Plan& plan) {
   return places;
 }
 
-void add_absent(Plan& plan, const affinity::Absent& absent) {
-  SeriesPlan series;
-  series.name = absent.name;
-  series.relation = absent.name;
-  series.skip = absent.reason;
-  plan.add(std::move(series));
-}
-
 void plan_series(Plan& plan) {
   if (plan.number("stride") % 8 != 0)
     throw BadInput("affinity_migration.stride: a multiple of 8 is needed, the size of one access");
   auto pairs = affinity::choose_pairs(plan.topology(), plan.placement());
   std::erase_if(pairs.chosen, [](const affinity::Pair& pair) { return pair.first == pair.second; });
   add_pairs(plan, pairs.chosen);
-  for (const auto& absent : pairs.absent)
-    add_absent(plan, absent);
+  plan.add_absent(pairs.absent);
   const auto places = places_for(plan);
-  const affinity::CpuSet distinct = [&] {
-    affinity::CpuSet set;
-    for (const unsigned cpu : places)
-      set.add(cpu);
-    return set;
-  }();
-  if (distinct.count() >= 2)
+  if (affinity::CpuSet::from_numbers(places).count() >= 2)
     for (const auto& tasks : plan.words("tasks"))
       for (const bool pinned : {true, false})
         add_workers(plan, places, tasks, pinned);
@@ -410,11 +388,7 @@ Judgement judge_separate_cores(const Findings& findings) {
     judgement.needs = "affinity_migration with 6 processes or more, on 2 CPUs or more";
     return judgement;
   }
-  double workers = 0;
-  for (const auto& [key, value] : series->params)
-    if (key == "workers")
-      workers = value.text() ? static_cast<double>(to_number(*value.text()).value_or(0))
-                             : *value.number();
+  const auto workers = static_cast<double>(to_number(param_text(*series, "workers")).value_or(0));
   judgement.evidence = fmt::format("{} processes were seen on {} CPUs, {} of them running at once",
                                    workers, *used->median, with_interval(*together));
   const Metric* free = findings.metric(workers_name("processes", false), "migrations");

@@ -376,14 +376,6 @@ void plan_series(Plan& plan) {
     }
 }
 
-// A parameter of a series; empty if it has none of that name.
-std::string text_of(const Fields& fields, std::string_view name) {
-  for (const auto& [key, value] : fields)
-    if (key == name && value.text())
-      return *value.text();
-  return "";
-}
-
 // Says so where the arrays in memory are smaller than the rule asks for.
 void conclude(const Plan& plan, LabResult& result) {
   if (plan.preset() == Preset::smoke)
@@ -391,11 +383,11 @@ void conclude(const Plan& plan, LabResult& result) {
   double least = rule;
   std::string array;
   for (const auto& series : result.series) {
-    const std::string times = text_of(series.params, "array_to_caches");
+    const std::string times = param_text(series, "array_to_caches");
     if (series.metrics.empty() || times.empty() || std::stod(times) >= least)
       continue;
     least = std::stod(times);
-    array = text_of(series.params, "array");
+    array = param_text(series, "array");
   }
   if (least > 0.95 * rule)  // parts are whole chunks
     return;
@@ -410,11 +402,10 @@ const Series* pick(const Findings& findings, std::string_view level, std::string
   const Series* found = nullptr;
   for (const auto& series : findings.result().series) {
     const Metric* metric = find_metric(series, "rate");
-    if (!metric || !metric->median || text_of(series.params, "level") != level ||
-        text_of(series.params, "kernel") != kernel ||
-        text_of(series.params, "stores") == "nontemporal" ||
-        text_of(series.params, "stores") == "library" ||
-        (found && text_of(series.params, "pages") != text_of(found->params, "pages")))
+    if (!metric || !metric->median || param_text(series, "level") != level ||
+        param_text(series, "kernel") != kernel || param_text(series, "stores") == "nontemporal" ||
+        param_text(series, "stores") == "library" ||
+        (found && param_text(series, "pages") != param_text(*found, "pages")))
       continue;
     const std::size_t workers = series.placement.cpus.size();
     if (!found ||

@@ -281,13 +281,7 @@ void plan_series(Plan& plan) {
   const auto chosen = apparatus::plan_pairs(plan.topology(), pairs.chosen, {.classes_only = true});
   for (const auto& pair : chosen.classes)
     add_class(plan, pair, distances);
-  for (const auto& absent : pairs.absent) {
-    SeriesPlan series;
-    series.name = absent.name;
-    series.relation = absent.name;
-    series.skip = absent.reason;
-    plan.add(std::move(series));
-  }
+  plan.add_absent(pairs.absent);
 }
 
 // The part of a series' name before its distance, and the distance.

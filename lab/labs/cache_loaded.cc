@@ -218,13 +218,6 @@ void plan_series(Plan& plan) {
   }
 }
 
-std::string param_of(const Series& series, std::string_view name) {
-  for (const auto& [key, value] : series.params)
-    if (key == name && value.text())
-      return *value.text();
-  return "";
-}
-
 // The sweep of one kind of page.
 struct Sweep {
   const Series* idle = nullptr;
@@ -234,7 +227,7 @@ struct Sweep {
 Sweep sweep_of(LabResult& result, std::string_view pages) {
   Sweep sweep;
   for (auto& series : result.series) {
-    if (param_of(series, "pages") != pages || !find_metric(series, "latency"))
+    if (param_text(series, "pages") != pages || !find_metric(series, "latency"))
       continue;
     if (find_metric(series, "bandwidth"))
       sweep.points.push_back(&series);
@@ -328,13 +321,13 @@ Series knee_series(const Sweep& sweep, std::string_view pages) {
 void conclude(const Plan& plan, LabResult& result) {
   const Series* any = nullptr;
   for (const auto& series : result.series)
-    if (!series.metrics.empty() && !param_of(series, "size_to_caches").empty())
+    if (!series.metrics.empty() && !param_text(series, "size_to_caches").empty())
       any = &series;  // the size is the same for all
   if (any && plan.preset() != Preset::smoke) {
-    const double times = std::stod(param_of(*any, "size_to_caches"));
+    const double times = std::stod(param_text(*any, "size_to_caches"));
     if (times < 0.95 * rule)
-      result.warnings.push_back(
-          apparatus::below_rule(plan.lab().name, "the chain", param_of(*any, "size"), times, rule));
+      result.warnings.push_back(apparatus::below_rule(plan.lab().name, "the chain",
+                                                      param_text(*any, "size"), times, rule));
   }
   std::vector<Series> knees;
   for (const auto& pages : plan.words("pages")) {
@@ -356,7 +349,7 @@ std::string answer(const Findings& findings) {
     const Metric* moved = find_metric(series, "bandwidth");
     if (!idle && series.name.starts_with("idle/") && find_metric(series, "latency"))
       idle = &series;
-    if (!idle || param_of(series, "pages") != param_of(*idle, "pages"))
+    if (!idle || param_text(series, "pages") != param_text(*idle, "pages"))
       continue;
     if (series.name.starts_with("knee/"))
       knee = &series;

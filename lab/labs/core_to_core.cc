@@ -257,13 +257,7 @@ void plan_series(Plan& plan) {
     add_class(plan, pair);
   for (std::size_t i = 0; i < chosen.more.size(); ++i)
     add_pair(plan, chosen.more[i], static_cast<unsigned>(i % chosen.parts), chosen.parts);
-  for (const auto& absent : wanted.absent) {
-    SeriesPlan series;
-    series.name = absent.name;
-    series.relation = absent.name;
-    series.skip = absent.reason;
-    plan.add(std::move(series));
-  }
+  plan.add_absent(wanted.absent);
 }
 
 // A pair that was measured by the kernel of the matrix.

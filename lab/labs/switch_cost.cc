@@ -163,15 +163,6 @@ void add_floors(Plan& plan, const std::vector<std::string>& mechanisms,
   }
 }
 
-// Relations that the machine lacks stay in the result, once each, with the reason.
-void add_absent(Plan& plan, const affinity::Absent& absent) {
-  SeriesPlan series;
-  series.name = absent.name;
-  series.relation = absent.name;
-  series.skip = absent.reason;
-  plan.add(std::move(series));
-}
-
 void plan_series(Plan& plan) {
   const auto pairs = affinity::choose_pairs(plan.topology(), plan.placement());
   const auto mechanisms = plan.words("mechanism");
@@ -183,8 +174,7 @@ void plan_series(Plan& plan) {
           continue;
         add_series(plan, mechanism, kind, pair);
       }
-  for (const auto& absent : pairs.absent)
-    add_absent(plan, absent);
+  plan.add_absent(pairs.absent);
   if (!pairs.chosen.empty())
     add_floors(plan, mechanisms, pairs.chosen.front());
 }

@@ -15,6 +15,7 @@
 //          measured with the same set in the same process, or page placement decides the result.
 
 #include "lab/apparatus/area.hh"
+#include "lab/apparatus/cache_sizes.hh"
 #include "lab/apparatus/ring.hh"
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
@@ -32,6 +33,7 @@ namespace {
 using namespace harness;
 using apparatus::Access;
 using apparatus::RingOptions;
+using apparatus::size_word;
 
 enum : std::size_t { hop, switches, total, alone };
 
@@ -121,26 +123,18 @@ struct Cell {
   std::string pages;
 };
 
-std::string size_text(std::int64_t size) {
-  if (size >= 1 << 20 && size % (1 << 20) == 0)
-    return fmt::format("{}M", size >> 20);
-  if (size >= 1024 && size % 1024 == 0)
-    return fmt::format("{}K", size >> 10);
-  return fmt::format("{}", size);
+std::string ring_name(const Cell& cell, std::uint64_t size, std::string_view tasks) {
+  return fmt::format("{}/{}/{}/{}/{}", tasks, cell.ring, size_word(size), cell.access, cell.pages);
 }
 
-std::string ring_name(const Cell& cell, std::int64_t size, std::string_view tasks) {
-  return fmt::format("{}/{}/{}/{}/{}", tasks, cell.ring, size_text(size), cell.access, cell.pages);
+std::string control_name(const Cell& cell, std::uint64_t size) {
+  return fmt::format("alone/{}/{}/{}/{}", cell.ring, size_word(size), cell.access, cell.pages);
 }
 
-std::string control_name(const Cell& cell, std::int64_t size) {
-  return fmt::format("alone/{}/{}/{}/{}", cell.ring, size_text(size), cell.access, cell.pages);
-}
-
-RingOptions options_for(const Plan& plan, const Cell& cell, std::int64_t size, unsigned cpu) {
+RingOptions options_for(const Plan& plan, const Cell& cell, std::uint64_t size, unsigned cpu) {
   RingOptions options;
   options.count = cell.ring;
-  options.size = static_cast<std::uint64_t>(size);
+  options.size = size;
   options.stride = static_cast<std::uint64_t>(plan.number("stride"));
   options.access = cell.access == "read" ? Access::read : Access::write;
   options.shared_pages = cell.pages == "shared";
@@ -153,11 +147,11 @@ RingOptions options_for(const Plan& plan, const Cell& cell, std::int64_t size, u
   return options;
 }
 
-SeriesPlan blank(const Cell& cell, std::int64_t size, unsigned cpu) {
+SeriesPlan blank(const Cell& cell, std::uint64_t size, unsigned cpu) {
   SeriesPlan series;
-  series.group = fmt::format("{}/{}/{}/{}", cell.ring, size_text(size), cell.access, cell.pages);
+  series.group = fmt::format("{}/{}/{}/{}", cell.ring, size_word(size), cell.access, cell.pages);
   series.params = {{"ring", std::to_string(cell.ring)},
-                   {"size", size_text(size)},
+                   {"size", size_word(size)},
                    {"access", cell.access},
                    {"pages", cell.pages}};
   series.relation = "same-pu";
@@ -165,11 +159,10 @@ SeriesPlan blank(const Cell& cell, std::int64_t size, unsigned cpu) {
   return series;
 }
 
-void add_size(Plan& plan, const Cell& cell, std::int64_t size, unsigned cpu) {
+void add_size(Plan& plan, const Cell& cell, std::uint64_t size, unsigned cpu) {
   const auto options = options_for(plan, cell, size, cpu);
   const std::string control = control_name(cell, size);
-  const std::string too_much = apparatus::too_large(cell.pages == "shared" ? 1 : cell.ring,
-                                                    static_cast<std::uint64_t>(size));
+  const std::string too_much = apparatus::too_large(cell.pages == "shared" ? 1 : cell.ring, size);
   for (const auto& tasks : plan.words("tasks")) {
     SeriesPlan series = blank(cell, size, cpu);
     series.name = ring_name(cell, size, tasks);
@@ -210,7 +203,8 @@ void plan_series(Plan& plan) {
     for (const auto& access : plan.words("access"))
       for (const auto& pages : plan.words("pages"))
         for (const auto size : sizes)
-          add_size(plan, {static_cast<unsigned>(ring), access, pages}, size, cpu);
+          add_size(plan, {static_cast<unsigned>(ring), access, pages},
+                   static_cast<std::uint64_t>(size), cpu);
 }
 
 std::string answer(const Findings& findings) {

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <unistd.h>
 
 namespace schedlab::tests {
 
@@ -22,17 +21,6 @@ std::string program() {
 Output run_program(std::vector<std::string> arguments, const SpawnOptions& options) {
   arguments.insert(arguments.begin(), program());
   return capture(arguments, options, 120'000);
-}
-
-TemporaryFolder::TemporaryFolder() : path_("/tmp/schedlab-test-XXXXXX") {
-  if (!::mkdtemp(path_.data()))
-    throw_errno(errno, "mkdtemp", path_);
-  std::filesystem::permissions(path_, std::filesystem::perms::all);
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
 }
 
 std::vector<pid_t> processes_with(const std::string& name, const std::string& value) {

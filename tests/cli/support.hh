@@ -17,22 +17,6 @@ std::string program();
 // Runs it to its end with these arguments, and kills it after a minute.
 Output run_program(std::vector<std::string> arguments, const SpawnOptions& options = {});
 
-// A folder that is removed with all that is in it.
-class TemporaryFolder {
-public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] std::string file(std::string_view name) const {
-    return path_ + "/" + std::string(name);
-  }
-  [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
-private:
-  std::string path_;
-};
-
 // Processes whose environment holds NAME=VALUE: what a run that was given it has left behind.
 std::vector<pid_t> processes_with(const std::string& name, const std::string& value);
 

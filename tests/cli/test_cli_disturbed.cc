@@ -10,6 +10,7 @@
 #include "lab/base/file.hh"
 #include "lab/base/keep.hh"
 #include "lab/harness/document_json.hh"
+#include "tests/temporary_folder.hh"
 
 #include <boost/test/unit_test.hpp>
 #include <fcntl.h>
@@ -23,6 +24,7 @@
 namespace ut = boost::unit_test;
 using namespace schedlab;
 using namespace schedlab::tests;
+using testing::TemporaryFolder;
 
 namespace {
 
@@ -116,7 +118,7 @@ private:
 BOOST_AUTO_TEST_CASE(an_interrupted_run_keeps_what_was_finished_and_leaves_nobody_behind) {
   for (const int signal : {SIGINT, SIGTERM}) {
     const TemporaryFolder folder;
-    const std::string path = folder.file("result.json");
+    const std::string path = folder.path("result.json");
     const std::string value = fresh_mark();
     Child run = Child::exec(long_run(path), marked(value));
     // Until the first lab's result is in the file, and the second is being measured.
@@ -141,7 +143,7 @@ BOOST_AUTO_TEST_CASE(an_interrupted_run_keeps_what_was_finished_and_leaves_nobod
 
 BOOST_AUTO_TEST_CASE(a_killed_run_takes_all_its_processes_along_and_leaves_a_valid_file) {
   const TemporaryFolder folder;
-  const std::string path = folder.file("result.json");
+  const std::string path = folder.path("result.json");
   const std::string value = fresh_mark();
   Child run = Child::exec(long_run(path), marked(value));
   BOOST_TEST_REQUIRE(wait_for_processes(mark, value, 3, 99, 60));  // parent, replicate, partners
@@ -160,7 +162,7 @@ BOOST_AUTO_TEST_CASE(a_neighbour_on_the_measured_cpu_is_noticed) {
     return 0;
   });
   const TemporaryFolder folder;
-  const std::string path = folder.file("result.json");
+  const std::string path = folder.path("result.json");
   const Output output =
       run_program({"run", "switch_cost", "--place", first_cpu(), "--set",
                    "switch_cost.mechanism=pipe,futex", "--processes", "2", "-o", path});
@@ -173,7 +175,7 @@ BOOST_AUTO_TEST_CASE(a_neighbour_on_the_measured_cpu_is_noticed) {
 BOOST_AUTO_TEST_CASE(a_forced_migration_is_noticed, *ut::precondition(two_cpus)) {
   const auto cpus = affinity::Topology::machine().usable().cpus();
   const TemporaryFolder folder;
-  const std::string path = folder.file("result.json");
+  const std::string path = folder.path("result.json");
   const std::string value = fresh_mark();
   Child run = Child::exec({program(), "run", "switch_cost", "--full", "--processes", "2", "--place",
                            first_cpu(), "--set", "switch_cost.tasks=threads", "--no-progress", "-o",

@@ -5,6 +5,7 @@
 
 #include "lab/base/file.hh"
 #include "lab/base/random.hh"
+#include "tests/temporary_folder.hh"
 
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
@@ -18,6 +19,7 @@
 namespace ut = boost::unit_test;
 using namespace schedlab;
 using namespace schedlab::tests;
+using testing::TemporaryFolder;
 
 namespace {
 
@@ -111,7 +113,7 @@ BOOST_DATA_TEST_CASE(wrong_usage_is_one_line_and_status_2, ut::data::make(wrong)
 BOOST_DATA_TEST_CASE(a_bad_file_is_one_line_with_its_path_and_status_2, ut::data::make(bad_files),
                      file) {
   const TemporaryFolder folder;
-  const std::string path = folder.file(file.name);
+  const std::string path = folder.path(file.name);
   write_output(path, file.content);
   const Output output = run_program({"show", path});
   BOOST_TEST(output.cause.text() == "exit status 2");
@@ -123,7 +125,7 @@ BOOST_DATA_TEST_CASE(a_bad_file_is_one_line_with_its_path_and_status_2, ut::data
 
 BOOST_AUTO_TEST_CASE(a_file_of_three_gigabytes_is_refused_by_its_size) {
   const TemporaryFolder folder;
-  const std::string path = folder.file("huge.json");
+  const std::string path = folder.path("huge.json");
   write_output(path, "");
   BOOST_TEST_REQUIRE(::truncate(path.c_str(), off_t{3} << 30) == 0);
   const Output output = run_program({"show", path});

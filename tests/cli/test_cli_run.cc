@@ -9,6 +9,7 @@
 #include "lab/harness/findings.hh"
 #include "lab/harness/tool_info.hh"
 #include "lab/harness/wire.hh"
+#include "tests/temporary_folder.hh"
 
 #include <boost/test/unit_test.hpp>
 #include <sys/mman.h>
@@ -20,6 +21,7 @@
 
 using namespace schedlab;
 using namespace schedlab::tests;
+using testing::TemporaryFolder;
 
 namespace {
 
@@ -68,7 +70,7 @@ BOOST_AUTO_TEST_CASE(json_output_is_the_document_and_nothing_else) {
 
 BOOST_AUTO_TEST_CASE(the_file_of_a_run_shows_the_same_tables_again) {
   const TemporaryFolder folder;
-  const std::string path = folder.file("result.json");
+  const std::string path = folder.path("result.json");
   const Output ran = run_program({"run", "null", "clock", "--smoke", "--no-progress", "-o", path});
   BOOST_TEST_REQUIRE(ran.cause.success(), ran.err);
   const Output shown = run_program({"show", path});
@@ -111,13 +113,12 @@ BOOST_AUTO_TEST_CASE(a_device_is_written_in_place_and_a_link_keeps_its_target_re
   BOOST_TEST(S_ISCHR(info.st_mode));
 
   const TemporaryFolder folder;
-  write_output(folder.file("target"), "old");
-  std::filesystem::create_symlink("target", folder.file("link"));
-  BOOST_TEST(run_program({"run", "null", "--smoke", "-o", folder.file("link")}).cause.success());
-  BOOST_TEST(std::filesystem::is_symlink(folder.file("link")));
-  BOOST_TEST(harness::read_document(folder.file("target")).complete);
-  BOOST_TEST(std::distance(std::filesystem::directory_iterator(folder.path()),
-                           std::filesystem::directory_iterator()) == 2);
+  write_output(folder.path("target"), "old");
+  std::filesystem::create_symlink("target", folder.path("link"));
+  BOOST_TEST(run_program({"run", "null", "--smoke", "-o", folder.path("link")}).cause.success());
+  BOOST_TEST(std::filesystem::is_symlink(folder.path("link")));
+  BOOST_TEST(harness::read_document(folder.path("target")).complete);
+  BOOST_TEST(folder.files() == 2u);
 }
 
 BOOST_AUTO_TEST_CASE(every_switch_of_a_pinned_pair_is_counted_twice_a_round_trip) {

@@ -5,18 +5,20 @@
 #include "affinity/topology.hh"
 #include "lab/base/file.hh"
 #include "lab/harness/document_json.hh"
+#include "tests/temporary_folder.hh"
 
 #include <boost/test/unit_test.hpp>
 #include <unistd.h>
 
 using namespace schedlab;
 using namespace schedlab::tests;
+using testing::TemporaryFolder;
 
 namespace {
 
 // A result of this machine, as if numa_matrix had found `latency_ns` between all its nodes.
 std::string measured_file(const TemporaryFolder& folder, double latency_ns) {
-  const std::string path = folder.file("measured.json");
+  const std::string path = folder.path("measured.json");
   const Output ran = run_program({"run", "null", "--smoke", "--no-progress", "-o", path});
   BOOST_TEST_REQUIRE(ran.cause.success(), ran.err);
   harness::Document document = harness::read_document(path);
@@ -61,7 +63,7 @@ BOOST_AUTO_TEST_CASE(a_measured_xml_is_this_machine_with_one_thing_more) {
   BOOST_TEST_REQUIRE(output.cause.success(), output.err);
   BOOST_TEST(output.err == "");
   BOOST_TEST(output.out.find("value=\"123\"") != std::string::npos, output.out);
-  const std::string xml = folder.file("measured.xml");
+  const std::string xml = folder.path("measured.xml");
   write_output(xml, output.out);
   BOOST_TEST(affinity::Topology::from_xml(xml).shape() == affinity::Topology::machine().shape());
 }
@@ -69,7 +71,7 @@ BOOST_AUTO_TEST_CASE(a_measured_xml_is_this_machine_with_one_thing_more) {
 BOOST_AUTO_TEST_CASE(hwlocs_tools_print_it_and_choose_memory_by_it,
                      *boost::unit_test::precondition(hwloc_tools)) {
   const TemporaryFolder folder;
-  const std::string xml = folder.file("measured.xml");
+  const std::string xml = folder.path("measured.xml");
   const std::string file = measured_file(folder, 123.4);
   write_output(xml, run_program({"topology", "--export", "xml", "--measured", file}).out);
   const Output shown = capture({"/usr/bin/lstopo-no-graphics", "-i", xml, "--memattrs"});

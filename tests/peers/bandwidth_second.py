@@ -3,36 +3,26 @@ magnitude beside sysbench or stress-ng. Prints rows for docs/trust.md; never fai
 
 usage: bandwidth_second.py SCHEDLAB SECOND_STREAM [PAIRS [BYTES_OF_EACH_ARRAY]]
 """
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 
-from pairs import compare, median, show
+from pairs import compare_columns, lab_series, output, show
 
 kernels = ("copy", "scale", "add", "triad")
 times = 10
 least = 0.97
 
 
-def output(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
-
-
 def run_lab(schedlab, cpus, size, chosen):
     """By kernel, for ordinary stores (copy by the library, which is what compilers make of a loop
     that copies): the median of the processes' medians, and the best sample, in MB/s."""
-    command = [schedlab, "run", "cache_bandwidth", "--json", "--processes", 6,
-               "--place", "cpus:" + ",".join(map(str, cpus))]
     values = {"kernel": ",".join(chosen), "level": "memory", "stores": "ordinary,library",
               "workers": 0, "pages": "base", "size": size}
-    for name, value in values.items():
-        command += ["--set", f"cache_bandwidth.{name}={value}"]
     rates = {}
-    for series in json.loads(output(command))["labs"][0]["series"]:
+    for series in lab_series(schedlab, "cache_bandwidth", cpus, values):
         if series["params"]["kernel"] == "copy" and series["params"]["stores"] != "library":
             continue
         bad = [check for check in series["checks"] if not check["ok"]]
@@ -40,7 +30,9 @@ def run_lab(schedlab, cpus, size, chosen):
             raise RuntimeError(f"{series['name']}: {bad}")
         metric = next(metric for metric in series["metrics"] if metric["name"] == "rate")
         best = max(value for run in metric["per_run"] for value in run["values"])
-        rates[series["params"]["kernel"]] = (metric["median"] / 1e6, best / 1e6)
+        kernel = series["params"]["kernel"]
+        rates[kernel, "median"] = metric["median"] / 1e6
+        rates[kernel, "best"] = best / 1e6
     return rates
 
 
@@ -49,8 +41,7 @@ def run_second(program, cpus, size):
     lines = output([program, size, times, *cpus]).splitlines()
     rates = {}
     for kernel, line in zip(kernels, lines):
-        best, middle = map(float, line.split())
-        rates[kernel] = (middle, best)
+        rates[kernel, "best"], rates[kernel, "median"] = map(float, line.split())
     return rates
 
 
@@ -64,35 +55,12 @@ def at_least(interval):
     return "missed" if high < least else "cannot tell here"
 
 
-class Replay:
-    """Runs a program once for each call of the first column; later columns are of the same runs."""
-
-    def __init__(self, measure):
-        self.measure = measure
-        self.seen = []
-
-    def column(self, first, key):
-        position = iter(range(len(self.seen))) if not first else None
-
-        def value():
-            if first:
-                self.seen.append(self.measure())
-                return key(self.seen[-1])
-            return key(self.seen[next(position)])
-        return value
-
-
 def compare_all(cpus, size, ours, peer, pairs):
-    ours, peer = Replay(ours), Replay(peer)
     who = "one CPU" if len(cpus) == 1 else f"{len(cpus)} CPUs"
-    first = True
-    for index, what in enumerate(("median", "best")):
+    columns = compare_columns(ours, peer, pairs)
+    for what in ("median", "best"):
         for kernel in kernels:
-            def key(rates, kernel=kernel, index=index):
-                return rates[kernel][index]
-            ratio, same = compare(ours.column(first, key), peer.column(first, key), pairs)
-            first = False
-            mine, theirs = (median([key(rates) for rates in side.seen]) for side in (ours, peer))
+            mine, theirs, ratio, same = columns[kernel, what]
             print(f"| {kernel}, {who}, arrays of {size >> 20} MiB, {what} | {mine:.0f} | "
                   f"{theirs:.0f} | {show(ratio)} | {show(same)} | >= 1.0 x | {at_least(ratio)} |",
                   flush=True)
@@ -119,10 +87,10 @@ def order_of_magnitude(schedlab, cpu, size):
     for operation in ("read", "write"):
         other = (f"sysbench memory: {sysbench(cpu, operation, size):.0f}"
                  if shutil.which("sysbench") else "sysbench: not installed")
-        print(f"| {operation} | {rates[operation][0]:.0f} | {other} |", flush=True)
+        print(f"| {operation} | {rates[operation, 'median']:.0f} | {other} |", flush=True)
     other = (f"stress-ng --stream: {stress_ng(cpu):.0f}" if shutil.which("stress-ng")
              else "stress-ng: not installed")
-    print(f"| triad | {rates['triad'][0]:.0f} | {other} |", flush=True)
+    print(f"| triad | {rates['triad', 'median']:.0f} | {other} |", flush=True)
 
 
 def main():

@@ -3,13 +3,11 @@ they are found. Prints rows for docs/trust.md; never fails on a time.
 
 usage: cache_second.py SCHEDLAB SECOND_CHASE [PAIRS]
 """
-import json
 import os
 import shutil
-import subprocess
 import sys
 
-from pairs import compare, median, ratio_interval, show, within
+from pairs import compare_columns, lab_series, output, show_row
 
 share = 0.05
 stride = 256  # a quarter of the lines: 16K to 256M are 4 KiB to 64 MiB of cache
@@ -18,33 +16,24 @@ sizes = {"16K": 16 << 10, "512K": 512 << 10, "32M": 32 << 20, "256M": 256 << 20}
 cells = [(pages, size) for pages in ("base", "huge") for size in sizes]
 
 
-def output(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True)
-
-
 def run_lab(schedlab, cpu):
     """The median of each cell, 0 where it was skipped."""
     values = {"size": ",".join(sizes), "stride": stride, "pages": "base,huge",
               "pattern": "random"}
-    command = [schedlab, "run", "cache_latency", "--json", "--place", f"cpus:{cpu}",
-               "--processes", repetitions]
-    for name, value in values.items():
-        command += ["--set", f"cache_latency.{name}={value}"]
-    series = json.loads(output(command).stdout)["labs"][0]["series"]
+    series = lab_series(schedlab, "cache_latency", [cpu], values, repetitions)
     seen = {entry["name"]: entry["metrics"][0]["median"] for entry in series if entry["metrics"]}
     return [seen.get(f"{pages}/random/{size}") or 0.0 for pages, size in cells]
 
 
 def run_second(program, cpu):
-    words = output([program, cpu, stride, repetitions, *sizes.values()]).stdout.split()
+    words = output([program, cpu, stride, repetitions, *sizes.values()]).split()
     return [float(word) for word in words]
 
 
 def run_lat_mem_rd(cpu):
     """lmbench: random order of pages, on base pages; one number for each size from 512 B up."""
-    text = output(["taskset", "-c", cpu, "lat_mem_rd", "-t", "-P", 1, "-N", 1, 256, stride]).stderr
-    rows = [line.split() for line in text.splitlines()]
+    command = ["taskset", "-c", cpu, "lat_mem_rd", "-t", "-P", 1, "-N", 1, 256, stride]
+    rows = [line.split() for line in output(command, errors=True).splitlines()]
     curve = [(float(row[0]) * 2**20, float(row[1])) for row in rows
              if len(row) == 2 and row[0][0].isdigit()]
     return [min(curve, key=lambda point: abs(point[0] - sizes[size]))[1] if pages == "base" else 0.0
@@ -56,35 +45,19 @@ def run_multichase(cpu):
     seen = []
     for pages, size in cells:
         command = ["taskset", "-c", cpu, "multichase", "-m", sizes[size], "-s", stride, "-n", 3]
-        seen.append(float(output(command + ["-H"] * (pages == "huge")).stdout.split()[-1]))
+        seen.append(float(output(command + ["-H"] * (pages == "huge")).split()[-1]))
     return seen
 
 
 def compare_all(what, ours, peer, pairs):
     """A row for each cell, all of the same runs."""
-    seen = {"ours": [], "peer": []}
-
-    def noted(who, measure):
-        def call():
-            seen[who].append(measure())
-            return 1.0
-        return call
-
-    compare(noted("ours", ours), noted("peer", peer), pairs)
+    columns = compare_columns(ours, peer, pairs)
     for index, (pages, size) in enumerate(cells):
         name = f"`cache_latency`, {size} on {pages} pages, against {what}"
-        mine = [run[index] for run in seen["ours"]]
-        theirs = [run[index] for run in seen["peer"]]
-        if min(mine + theirs) <= 0:
+        if columns[index].ratio is None:
             print(f"| {name} | | | not measured | | | |", flush=True)
-            continue
-        # compare() runs ours, peer, peer again; then the other way around.
-        first = [theirs[2 * i + i % 2] for i in range(pairs)]
-        again = [theirs[2 * i + 1 - i % 2] for i in range(pairs)]
-        ratio = ratio_interval([a / b for a, b in zip(mine, first)])
-        same = ratio_interval([a / b for a, b in zip(again, first)])
-        print(f"| {name} | {median(mine):.2f} | {median(theirs):.2f} | {show(ratio)} "
-              f"| {show(same)} | within {share:.0%} | {within(ratio, share)} |", flush=True)
+        else:
+            show_row(name, columns[index], share, digits=2)
 
 
 def main():

@@ -5,36 +5,24 @@ time.
 usage: migration_second.py SCHEDLAB SECOND_MIGRATION [PAIRS [SIZES]]
 SIZES is comma separated, in bytes.
 """
-import json
 import os
 import shutil
 import subprocess
 import sys
 
-from pairs import compare, median, show, within
+from pairs import compare_columns, lab_series, output, show_row, size_text
 
 share = 0.10
 sizes = (0, 16 << 10, 128 << 10, 2 << 20)
 numbers = ('moved', 'stay', 'migration')
 
 
-def output(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
-
-
-def size_text(size):
-    return f'{size >> 20}M' if size >> 20 else f'{size >> 10}K' if size else '0'
-
-
 def run_lab(schedlab, cpus, size):
     """The series of a run, by name."""
-    command = [schedlab, 'run', 'affinity_migration', '--json', '--processes', 6, '--place',
-               f'cpus:{cpus[0]},{cpus[1]}']
-    for name, value in {'size': size, 'cache': 'none', 'access': 'write', 'stride': 64,
-                        'tasks': 'threads', 'workers': 2, 'share': 4096}.items():
-        command += ['--set', f'affinity_migration.{name}={value}']
-    return {entry['name']: entry for entry in json.loads(output(command))['labs'][0]['series']}
+    values = {'size': size, 'cache': 'none', 'access': 'write', 'stride': 64, 'tasks': 'threads',
+              'workers': 2, 'share': 4096}
+    return {entry['name']: entry
+            for entry in lab_series(schedlab, 'affinity_migration', cpus, values)}
 
 
 def metrics_of(entry):
@@ -53,37 +41,11 @@ def second_numbers(program, cpus, size):
     return tuple(map(float, output([program, *cpus, size, 64, 6]).split()[:3]))
 
 
-class Taken:
-    """One of the numbers of each measurement; the first one asked for measures."""
-
-    def __init__(self, measure):
-        self.measure = measure
-        self.seen = []
-
-    def column(self, index):
-        following = iter(list(self.seen)) if index else None
-
-        def number():
-            if following:
-                return next(following)[index]
-            self.seen.append(self.measure())
-            return self.seen[-1][0]
-        return number
-
-
 def compare_size(schedlab, program, cpus, size, pairs):
-    ours = Taken(lambda: lab_numbers(schedlab, cpus, size))
-    peer = Taken(lambda: second_numbers(program, cpus, size))
+    columns = compare_columns(lambda: lab_numbers(schedlab, cpus, size),
+                              lambda: second_numbers(program, cpus, size), pairs)
     for index, name in enumerate(numbers):
-        if index and min(row[index] for side in (ours, peer) for row in side.seen) <= 0:
-            print(f'| {name}, set of {size_text(size)} | | | below resolution | | '
-                  f'within {share:.0%} | cannot tell here |', flush=True)
-            continue
-        ratio, same = compare(ours.column(index), peer.column(index), pairs)
-        medians = [median([row[index] for row in side.seen]) for side in (ours, peer)]
-        print(f'| {name}, set of {size_text(size)} | {medians[0]:.0f} | {medians[1]:.0f} '
-              f'| {show(ratio)} | {show(same)} | within {share:.0%} | {within(ratio, share)} |',
-              flush=True)
+        show_row(f'{name}, set of {size_text(size)}', columns[index], share)
 
 
 def counted_by_perf(command):

@@ -3,7 +3,34 @@
 A row is 20 pairs fixed beforehand, in ABBA order, all of them kept, with an A/A of the peer as the
 noise floor. The interval is that of the median ratio, from order statistics of the log ratios.
 """
+import json
 import math
+import subprocess
+import typing
+
+
+def output(command, errors=False):
+    """What a command prints, with `errors` on standard error. Its words may be numbers."""
+    done = subprocess.run([str(word) for word in command], check=True, capture_output=True,
+                          text=True)
+    return done.stderr if errors else done.stdout
+
+
+def lab_series(schedlab, lab, cpus, values, processes=6):
+    """The series of a run of a lab on these CPUs, as the result file has them."""
+    command = [schedlab, "run", lab, "--json", "--place", "cpus:" + ",".join(map(str, cpus)),
+               "--processes", processes]
+    for name, value in values.items():
+        command += ["--set", f"{lab}.{name}={value}"]
+    return json.loads(output(command))["labs"][0]["series"]
+
+
+def size_text(size):
+    """A number of bytes as in the names of series: 24K, 2M, 1G, 5000."""
+    for shift, letter in ((30, "G"), (20, "M"), (10, "K")):
+        if size >> shift and size % (1 << shift) == 0:
+            return f"{size >> shift}{letter}"
+    return str(size)
 
 
 def median(values):
@@ -34,17 +61,40 @@ def ratio_interval(ratios):
     return math.exp(median(logs)), math.exp(logs[k - 1]), math.exp(logs[len(logs) - k])
 
 
-def compare(ours, peer, pairs=20):
-    """Calls both in ABBA order; gives (ratio interval ours/peer, A/A interval of the peer)."""
-    ratios, same = [], []
+class Column(typing.NamedTuple):
+    """One number of both programs; no intervals where a run gave none above zero."""
+    ours: float  # the median of all runs
+    peer: float
+    ratio: tuple | None  # interval of ours/peer
+    same: tuple | None  # A/A interval of the peer
+
+
+def compare_columns(ours, peer, pairs=20):
+    """Calls both in ABBA order. Each gives several numbers of one run, by name or by position;
+    gives a Column for each of those of ours."""
+    runs = []
     for pair in range(pairs):
-        order = ("ours", "peer", "peer again") if pair % 2 == 0 else ("peer again", "peer", "ours")
-        seen = {}
-        for who in order:
-            seen[who] = ours() if who == "ours" else peer()
-        ratios.append(seen["ours"] / seen["peer"])
-        same.append(seen["peer again"] / seen["peer"])
-    return ratio_interval(ratios), ratio_interval(same)
+        order = ("ours", "peer", "again") if pair % 2 == 0 else ("again", "peer", "ours")
+        runs.append({who: ours() if who == "ours" else peer() for who in order})
+    first = runs[0]["ours"]
+    return {name: column_of([{who: seen[name] for who, seen in run.items()} for run in runs])
+            for name in (first if isinstance(first, dict) else range(len(first)))}
+
+
+def column_of(runs):
+    mine = [run["ours"] for run in runs]
+    theirs = [run[who] for run in runs for who in ("peer", "again")]
+    if min(mine + theirs) <= 0:
+        return Column(median(mine), median(theirs), None, None)
+    return Column(median(mine), median(theirs),
+                  ratio_interval([run["ours"] / run["peer"] for run in runs]),
+                  ratio_interval([run["again"] / run["peer"] for run in runs]))
+
+
+def compare(ours, peer, pairs=20):
+    """The same of one number; gives (ratio interval ours/peer, A/A interval of the peer)."""
+    column = compare_columns(lambda: [ours()], lambda: [peer()], pairs)[0]
+    return column.ratio, column.same
 
 
 def within(interval, share):
@@ -60,3 +110,13 @@ def within(interval, share):
 def show(interval):
     value, low, high = interval
     return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f} {high:.3f}]"
+
+
+def show_row(name, column, share, digits=0):
+    """A row of a table of what is to be within a share of the peer."""
+    numbers = f"{column.ours:.{digits}f} | {column.peer:.{digits}f}"
+    if column.ratio is None:
+        found, verdict = "below resolution |", "cannot tell here"
+    else:
+        found, verdict = f"{show(column.ratio)} | {show(column.same)}", within(column.ratio, share)
+    print(f"| {name} | {numbers} | {found} | within {share:.0%} | {verdict} |", flush=True)

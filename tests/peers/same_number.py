@@ -9,10 +9,9 @@ import json
 import os
 import pathlib
 import random
-import subprocess
 import sys
 
-from pairs import ratio_interval, show, within
+from pairs import output, ratio_interval, show, within
 
 rounds = 12
 group = pathlib.Path("/sys/fs/cgroup/cpuset/schedlab-same-number")
@@ -21,8 +20,7 @@ group = pathlib.Path("/sys/fs/cgroup/cpuset/schedlab-same-number")
 def measure(command):
     arguments = ["run", "switch_cost", "--json", "--processes", "6",
                  "--set", "switch_cost.mechanism=pipe", "--set", "switch_cost.tasks=processes"]
-    done = subprocess.run(command + arguments, check=True, capture_output=True)
-    document = json.loads(done.stdout)
+    document = json.loads(output(command + arguments))
     names = {}
     for series in document["labs"][0]["series"]:
         names[series["name"]] = series

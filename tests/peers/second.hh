@@ -3,6 +3,8 @@
 // what they are compared with.
 
 #include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,21 +39,45 @@ inline std::size_t number(const char* text) {
   return value;
 }
 
-// CLOCK_MONOTONIC in nanoseconds.
-inline std::int64_t now() {
+// A clock in nanoseconds.
+inline std::int64_t now(clockid_t clock = CLOCK_MONOTONIC) {
   timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  ::clock_gettime(clock, &time);
   return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
 }
 
-// The calling thread to one CPU, by the kernel's number; exit status 2 above 1023.
+// A mask of one CPU, by the kernel's number; exit status 2 above 1023.
+struct OneCpu {
+  explicit OneCpu(std::size_t cpu) {
+    constexpr std::size_t bits = 8 * sizeof words[0];
+    if (cpu >= 8 * sizeof words)
+      std::exit(2);
+    words[cpu / bits] = 1UL << cpu % bits;
+  }
+  unsigned long words[16] = {};
+};
+
+// Moves the calling thread to a CPU.
+inline void pin(const OneCpu& mask) {
+  must(::syscall(SYS_sched_setaffinity, 0, sizeof mask.words, mask.words), "sched_setaffinity");
+}
 inline void pin(std::size_t cpu) {
-  constexpr std::size_t bits = 8 * sizeof(unsigned long);
-  unsigned long mask[16] = {};
-  if (cpu >= 16 * bits)
-    std::exit(2);
-  mask[cpu / bits] = 1UL << cpu % bits;
-  must(::syscall(SYS_sched_setaffinity, 0, sizeof mask, mask), "sched_setaffinity");
+  pin(OneCpu(cpu));
+}
+
+// Zeroed pages, MAP_PRIVATE or MAP_SHARED with children.
+inline void* map(std::size_t bytes, int kind) {
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    must(-1, "mmap");
+  return memory;
+}
+
+// Context switches of this process, or with RUSAGE_CHILDREN of those that were waited for.
+inline long switches_so_far(int who = RUSAGE_SELF) {
+  rusage usage{};
+  ::getrusage(who, &usage);
+  return usage.ru_nvcsw + usage.ru_nivcsw;
 }
 
 // The median of what `value` gives for each reading; there must be one.

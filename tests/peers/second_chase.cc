@@ -9,8 +9,6 @@
 //   second_chase CPU STRIDE REPETITIONS SIZE...
 #include "tests/peers/second.hh"
 
-#include <sys/mman.h>
-
 namespace {
 
 constexpr std::size_t line = 64;
@@ -18,12 +16,6 @@ constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::int64_t sample_ns = 20'000'000;
 constexpr int samples = 5;
 constexpr int rounds = 6;
-
-std::int64_t raw_now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC_RAW, &time);
-  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
-}
 
 // A permutation of [0, count): a balanced Feistel network over the next even power of two, applied
 // again to whatever falls outside.
@@ -93,10 +85,7 @@ std::uint64_t follow(const std::byte* base, std::uint64_t offset, std::int64_t l
 // Nanoseconds of a load, or 0 without the pages asked for.
 double one_chase(std::size_t size, std::size_t stride, bool huge, std::uint64_t key) {
   const std::size_t whole = size + 2 * huge_page;
-  void* const place =
-      ::mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (place == MAP_FAILED)
-    std::exit(1);
+  void* const place = second::map(whole, MAP_PRIVATE);
   second::must(::madvise(place, whole, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE), "madvise");
   const auto start = reinterpret_cast<std::uintptr_t>(place);
   std::byte* const base = static_cast<std::byte*>(place) + (huge_page - start % huge_page);
@@ -120,9 +109,9 @@ double one_chase(std::size_t size, std::size_t stride, bool huge, std::uint64_t 
   std::int64_t loads = 1000;
   std::vector<double> seen;
   for (int sample = 0; sample < samples;) {
-    const std::int64_t begin = raw_now();
+    const std::int64_t begin = second::now(CLOCK_MONOTONIC_RAW);
     at = follow(base, at, loads);
-    const std::int64_t took = raw_now() - begin;
+    const std::int64_t took = second::now(CLOCK_MONOTONIC_RAW) - begin;
     if (took < sample_ns / 2) {
       loads *= 2;
       continue;
@@ -150,7 +139,7 @@ int main(int argc, char** argv) {
       std::vector<double> seen;
       for (std::size_t repetition = 0; repetition < repetitions; ++repetition)
         seen.push_back(one_chase(second::number(argv[i]), stride, huge,
-                                 static_cast<std::uint64_t>(raw_now())));
+                                 static_cast<std::uint64_t>(second::now(CLOCK_MONOTONIC_RAW))));
       std::printf("%.4f\n", second::median(seen, [](double value) { return value; }));
     }
   return 0;

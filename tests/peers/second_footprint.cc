@@ -72,10 +72,7 @@ void walk(volatile std::byte* set, Work work) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   std::byte* set = nullptr;
   if (work.size > 0) {
-    void* place =
-        ::mmap(nullptr, work.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (place == MAP_FAILED)
-      ::_exit(1);
+    void* place = map(work.size, MAP_PRIVATE);
     ::madvise(place, work.size, MADV_NOHUGEPAGE);
     set = static_cast<std::byte*>(place);
   }
@@ -95,15 +92,8 @@ void walk(volatile std::byte* set, Work work) {
   ::_exit(1);
 }
 
-// Of all processes that were waited for.
-long switches_so_far() {
-  rusage usage{};
-  ::getrusage(RUSAGE_CHILDREN, &usage);
-  return usage.ru_nvcsw + usage.ru_nivcsw;
-}
-
 Hop ring_hop(std::size_t members, Work work, std::int64_t hops) {
-  const long switches = switches_so_far();
+  const long switches = switches_so_far(RUSAGE_CHILDREN);
   std::vector<Pipe> pipes(members);
   std::generate(pipes.begin(), pipes.end(), make_pipe);
   const Pipe result = make_pipe();
@@ -130,7 +120,8 @@ Hop ring_hop(std::size_t members, Work work, std::int64_t hops) {
   }
   ::close(result.in);
   return {static_cast<double>(took) / static_cast<double>(hops),
-          static_cast<double>(switches_so_far() - switches) / static_cast<double>(token.left)};
+          static_cast<double>(switches_so_far(RUSAGE_CHILDREN) - switches) /
+              static_cast<double>(token.left)};
 }
 
 std::int64_t hops_for(double hop) {

@@ -10,7 +10,6 @@
 #include "tests/peers/second.hh"
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 namespace {
@@ -18,7 +17,6 @@ namespace {
 constexpr double repetition_ns = 40e6;
 constexpr int in_a_turn = 32;  // moves, then calls without one
 constexpr int pilot_turns = 3;
-constexpr std::size_t mask_words = 16;
 
 struct Reading {
   double moved;
@@ -44,9 +42,7 @@ struct Set {
 Set make_set(std::size_t size, std::size_t stride) {
   if (size == 0)
     return {nullptr, 0, stride};
-  void* place = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (place == MAP_FAILED)
-    second::must(-1, "mmap");
+  void* place = second::map(size, MAP_PRIVATE);
   ::madvise(place, size, MADV_NOHUGEPAGE);
   return {static_cast<std::byte*>(place), size, stride};
 }
@@ -69,17 +65,10 @@ long migrations_so_far() {
   return count;
 }
 
-long switches_so_far() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_nvcsw + usage.ru_nivcsw;
-}
-
 class Traveller {
 public:
-  Traveller(std::size_t from, std::size_t to, Set set) : set_(set) {
-    mark(masks_[0], from);
-    mark(masks_[1], to);
+  Traveller(std::size_t from, std::size_t to, Set set)
+      : places_{second::OneCpu(from), second::OneCpu(to)}, set_(set) {
     second::pin(from);
     set_.add_one();
   }
@@ -92,21 +81,14 @@ public:
   double stay() { return call(); }
 
 private:
-  static void mark(unsigned long* mask, std::size_t cpu) {
-    constexpr std::size_t bits = 8 * sizeof(unsigned long);
-    if (cpu >= mask_words * bits)
-      std::exit(2);
-    mask[cpu / bits] = 1UL << cpu % bits;
-  }
   double call() {
     const std::int64_t begin = second::now();
-    second::must(::syscall(SYS_sched_setaffinity, 0, sizeof masks_[0], masks_[here_]),
-                 "sched_setaffinity");
+    second::pin(places_[here_]);
     set_.add_one();
     return static_cast<double>(second::now() - begin);
   }
 
-  unsigned long masks_[2][mask_words] = {};
+  second::OneCpu places_[2];
   int here_ = 0;
   Set set_;
 };
@@ -124,7 +106,7 @@ double stamp_ns() {
 Reading travel(Traveller& traveller, int turns) {
   double moved = 0, stay = 0;
   const long migrations = migrations_so_far();
-  const long switches = switches_so_far();
+  const long switches = second::switches_so_far();
   for (int turn = 0; turn < turns; ++turn) {
     for (int i = 0; i < in_a_turn; ++i)
       moved += traveller.move();
@@ -135,7 +117,7 @@ Reading travel(Traveller& traveller, int turns) {
   const double count = static_cast<double>(turns) * in_a_turn;
   const double stamp = stamp_ns();
   return {moved / count - stamp, stay / count - stamp, long{turns} * in_a_turn,
-          migrations_so_far() - migrations, switches_so_far() - switches};
+          migrations_so_far() - migrations, second::switches_so_far() - switches};
 }
 
 Reading in_fresh_process(std::size_t from, std::size_t to, std::size_t size, std::size_t stride) {

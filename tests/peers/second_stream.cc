@@ -6,7 +6,7 @@
 // and the median rate in MB/s (1e6).
 //
 //   second_stream BYTES_OF_EACH_ARRAY NTIMES CPU [CPU...]
-#include "second.hh"
+#include "tests/peers/second.hh"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -121,10 +121,7 @@ bool valid(const Arrays& arrays, std::size_t times) {
 }
 
 double* allocate(std::size_t bytes) {
-  void* const memory =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
-    second::must(-1, "mmap");
+  void* const memory = second::map(bytes, MAP_PRIVATE);
   second::must(::madvise(memory, bytes, MADV_NOHUGEPAGE), "madvise");
   return static_cast<double*>(memory);
 }

@@ -11,24 +11,16 @@
 // Prints the minimum and the median over all samples of one way, in ns.
 //
 //   second_transfer CPU CPU swap|mailbox|turn SAMPLES REPETITIONS
-#include <pthread.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "tests/peers/second.hh"
 
-#include <algorithm>
-#include <charconv>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
 #include <csignal>
-#include <cstddef>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <ctime>
 #include <string_view>
-#include <vector>
+
+using namespace second;
 
 namespace {
 
@@ -37,38 +29,6 @@ constexpr int round_trips = 400;    // of a sample
 constexpr int boxes = 32;           // places that samples go through
 constexpr std::size_t page = 4096;  // a place is a page, so that it has a slice of its own
 constexpr std::size_t line = 64;
-
-long must(long result, const char* call) {
-  if (result < 0) {
-    std::perror(call);
-    std::exit(1);
-  }
-  return result;
-}
-
-std::size_t number(const char* text) {
-  std::size_t value = 0;
-  const char* end = text + std::strlen(text);
-  if (const auto [stop, error] = std::from_chars(text, end, value);
-      error != std::errc{} || stop != end)
-    std::exit(2);
-  return value;
-}
-
-double now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC_RAW, &time);
-  return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
-}
-
-void pin(std::size_t cpu) {
-  constexpr std::size_t bits = 8 * sizeof(unsigned long);
-  unsigned long mask[16] = {};
-  if (cpu >= 16 * bits)
-    std::exit(2);
-  mask[cpu / bits] = 1UL << cpu % bits;
-  must(::syscall(SYS_sched_setaffinity, 0, sizeof mask, mask), "sched_setaffinity");
-}
 
 enum class Method { swap, mailbox, turn };
 
@@ -99,14 +59,14 @@ void until(Ready ready) {
 }
 
 /// One side of a sample; `me` is 0 for the side that begins. Gives the time after the settling.
-double play(const Work& work, std::size_t sample, int me) {
-  double start = 0;
+std::int64_t play(const Work& work, std::size_t sample, int me) {
+  std::int64_t start = 0;
   int* const mine = cell(work, sample, me == 1);
   int* const yours = cell(work, sample, me == 0);
   int* const one = cell(work, sample, false);
   for (int i = 1; i <= settling + round_trips; ++i) {
     if (i == settling + 1 && me == 0)
-      start = now();
+      start = now(CLOCK_MONOTONIC_RAW);
     switch (work.method) {
     case Method::swap:
       until([&] { return __sync_bool_compare_and_swap(one, me, 1 - me); });
@@ -156,19 +116,13 @@ void measure(Work& work) {
   for (std::size_t sample = 0; sample < work.samples; ++sample) {
     *cell(work, sample, false) = *cell(work, sample, true) = 0;
     ::pthread_barrier_wait(&barrier);
-    const double start = play(work, sample, 0);
+    const std::int64_t start = play(work, sample, 0);
     end(work, sample);
-    work.results[sample] = (now() - start) / (2.0 * round_trips);
+    work.results[sample] =
+        static_cast<double>(now(CLOCK_MONOTONIC_RAW) - start) / (2.0 * round_trips);
     ::pthread_barrier_wait(&barrier);
   }
   ::pthread_join(partner, nullptr);
-}
-
-void* share(std::size_t size) {
-  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
-    must(-1, "mmap");
-  return memory;
 }
 
 }  // namespace
@@ -186,14 +140,14 @@ int main(int argc, char** argv) {
   if (samples == 0 || repetitions == 0)
     return 2;
   std::vector<double> medians, minima;
-  auto* results = static_cast<double*>(share(samples * sizeof(double)));
+  auto* results = static_cast<double*>(map(samples * sizeof(double), MAP_SHARED));
   for (std::size_t i = 0; i < repetitions; ++i) {
     if (must(::fork(), "fork") == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       Work work{method,
                 {number(argv[1]), number(argv[2])},
                 samples,
-                static_cast<char*>(share(boxes * page)),
+                static_cast<char*>(map(boxes * page, MAP_SHARED)),
                 results};
       pin(work.cpus[0]);
       std::memset(work.memory, 0, boxes * page);
@@ -208,8 +162,7 @@ int main(int argc, char** argv) {
     minima.push_back(results[0]);
     medians.push_back(results[samples / 2]);
   }
-  std::sort(medians.begin(), medians.end());
   std::printf("%.2f %.2f\n", *std::min_element(minima.begin(), minima.end()),
-              medians[medians.size() / 2]);
+              median(medians, [](double value) { return value; }));
   return 0;
 }

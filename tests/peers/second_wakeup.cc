@@ -9,7 +9,6 @@
 #include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -50,12 +49,6 @@ struct Reading {
   double ns;
   double switches;
 };
-
-long switches_so_far() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_nvcsw + usage.ru_nivcsw;
-}
 
 /// Waits for the turns of one parity and hands each over. The clock is read by the task that has
 /// the even turns, the first timed one and the last.
@@ -115,10 +108,7 @@ private:
 };
 
 Reading hand_over(const Plan& plan) {
-  void* page =
-      ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED)
-    must(-1, "mmap");
+  void* page = map(sizeof(Shared), MAP_SHARED);
   auto* shared = new (page) Shared;
   Pipes pipes{};
   for (auto& ends : pipes.ends)

@@ -3,24 +3,20 @@
 
 usage: switch_pipe.py SCHEDLAB COUNT_SWITCHES [PAIRS]
 """
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 
-from pairs import compare, show, within
+from pairs import compare, lab_series, output, show, within
 
 loops = 200_000
 
 
 def ours(schedlab, cpu, tasks):
-    command = [schedlab, "run", "switch_cost", "--json", "--place", f"cpus:{cpu}",
-               "--processes", "6",
-               "--set", "switch_cost.mechanism=pipe", "--set", f"switch_cost.tasks={tasks}"]
-    document = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    for series in document["labs"][0]["series"]:
+    values = {"mechanism": "pipe", "tasks": tasks}
+    for series in lab_series(schedlab, "switch_cost", [cpu], values):
         if series["name"] == f"same-pu/pipe/{tasks}":
             return {metric["name"]: metric["median"] for metric in series["metrics"]}["round_trip"]
     raise RuntimeError("no such series")
@@ -31,8 +27,7 @@ def perf_pipe(cpu, tasks):
                "-l", str(loops)]
     if tasks == "threads":
         command.append("-T")
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(out.split()[0]) * 1e9 / loops
+    return float(output(command).split()[0]) * 1e9 / loops
 
 
 def switch_counts(count_switches, mechanism, tasks, cpu, operations):

@@ -5,13 +5,12 @@ usage: switch_second.py SCHEDLAB SECOND_FOOTPRINT SECOND_WAKEUP [PAIRS [ROWS]]
 ROWS is a part of footprint/RING/SIZE, switch/MECHANISM, wakeup/futex or syscall.
 """
 import itertools
-import json
 import os
 import shutil
 import subprocess
 import sys
 
-from pairs import compare, median, show, within
+from pairs import compare_columns, lab_series, output, show_row, size_text
 
 share = 0.10
 syscall_loops = 2_000_000
@@ -19,67 +18,25 @@ rings = (2, 8)
 sizes = (0, 16 << 10, 256 << 10, 1 << 20)
 
 
-def output(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
-
-
 def run_lab(schedlab, lab, cpus, values):
     """The medians of a run, by name of series and of metric; 0 where the run could give none."""
-    command = [schedlab, "run", lab, "--json", "--place", f"cpus:{cpus}", "--processes", 6]
-    for name, value in values.items():
-        command += ["--set", f"{lab}.{name}={value}"]
-    series = json.loads(output(command))["labs"][0]["series"]
     return {entry["name"]: {metric["name"]: metric["median"] or 0.0 for metric in entry["metrics"]}
-            for entry in series}
+            for entry in lab_series(schedlab, lab, cpus, values)}
 
 
 def numbers(command):
     return [float(word) for word in output(command).split()]
 
 
-class Replay:
-    """Keeps what each call gave, so that a second number of the same runs can be compared."""
-
-    def __init__(self, measure):
-        self.measure = measure
-        self.seen = []
-
-    def first(self):
-        self.seen.append(self.measure())
-        return self.seen[-1][0]
-
-    def again(self, index):
-        following = itertools.count()
-        return lambda: self.seen[next(following)][index]
-
-
-def show_row(name, ours, peer, ratio, same):
-    print(f"| {name} | {ours:.0f} | {peer:.0f} | {show(ratio)} | {show(same)} "
-          f"| within {share:.0%} | {within(ratio, share)} |", flush=True)
-
-
 def compare_all(names, ours, peer, pairs):
     """A row for each of the numbers that both give, all from the same runs."""
-    ours, peer = Replay(ours), Replay(peer)
-    first = compare(ours.first, peer.first, pairs)
+    columns = compare_columns(ours, peer, pairs)
     for index, name in enumerate(names):
-        columns = [[seen[index] for seen in side.seen] for side in (ours, peer)]
-        medians = [median(column) for column in columns]
-        if min(map(min, columns)) <= 0:
-            print(f"| {name} | {medians[0]:.0f} | {medians[1]:.0f} | below resolution | | "
-                  f"within {share:.0%} | cannot tell here |", flush=True)
-            continue
-        ratio, same = first if index == 0 else compare(ours.again(index), peer.again(index), pairs)
-        show_row(name, *medians, ratio, same)
-
-
-def size_text(size):
-    return f"{size >> 20}M" if size >> 20 else f"{size >> 10}K" if size else "0"
+        show_row(name, columns[index], share)
 
 
 def footprint_lab(schedlab, cpu, ring, size):
-    series = run_lab(schedlab, "switch_footprint", cpu,
+    series = run_lab(schedlab, "switch_footprint", [cpu],
                      {"ring": ring, "size": size, "stride": 64, "access": "write",
                       "pages": "private", "tasks": "processes"})
     tail = f"{ring}/{size_text(size)}/write/private"
@@ -99,8 +56,8 @@ def compare_footprint(schedlab, program, cpu, ring, size, pairs):
                 lambda: footprint_second(program, cpu, ring, size), pairs)
 
 
-def switch_lab(schedlab, place, mechanism, metric):
-    series = run_lab(schedlab, "switch_cost", place,
+def switch_lab(schedlab, cpus, mechanism, metric):
+    series = run_lab(schedlab, "switch_cost", cpus,
                      {"mechanism": mechanism, "tasks": "processes"})
     return [values[metric] for name, values in series.items()
             if name.endswith(f"/{mechanism}/processes") and metric in values]
@@ -110,14 +67,13 @@ def compare_switch(schedlab, program, cpus, mechanism, pairs):
     """On one CPU where there is one, and as a wake-up where there are two."""
     metric = "switch" if cpus[0] == cpus[-1] else "wakeup"
     handovers = 100_000 if metric == "switch" else 20_000
-    place = ",".join(map(str, dict.fromkeys(cpus)))
     compare_all([f"switch_cost {metric}, {mechanism}, processes"],
-                lambda: switch_lab(schedlab, place, mechanism, metric),
+                lambda: switch_lab(schedlab, dict.fromkeys(cpus), mechanism, metric),
                 lambda: numbers([program, *cpus, mechanism, handovers, 6]), pairs)
 
 
 def null_syscall_lab(schedlab, cpu):
-    series = run_lab(schedlab, "switch_cost", cpu, {"mechanism": "futex", "tasks": "processes"})
+    series = run_lab(schedlab, "switch_cost", [cpu], {"mechanism": "futex", "tasks": "processes"})
     return [series["floor/null syscall"]["floor"]]
 
 

@@ -4,34 +4,22 @@ Prints rows for docs/trust.md; never fails on a time.
 usage: transfer_second.py SCHEDLAB SECOND_TRANSFER [PAIRS [ROWS]]
 ROWS is a part of cas/swap, cas/turn, two-lines/mailbox, two-lines/c2clat or cas/c2clat.
 """
-import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 
-from pairs import compare, median, show, within
+from pairs import compare_columns, lab_series, output, show_row
 
 share = 0.10
 samples = 500
 second_methods = (("cas", "swap"), ("cas", "turn"), ("two-lines", "mailbox"))
 
 
-def output(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
-
-
 def lab(schedlab, cpus, kernel):
     """The median of one way between two CPUs, over six processes."""
-    command = [schedlab, "run", "core_to_core", "--json", "--place", f"cpus:{cpus[0]},{cpus[1]}",
-               "--processes", 6]
-    for name, value in (("kernel", kernel), ("tasks", "threads"), ("payload", 0),
-                        ("matrix", kernel), ("budget_s", 1)):
-        command += ["--set", f"core_to_core.{name}={value}"]
-    series = json.loads(output(command))["labs"][0]["series"]
-    for entry in series:
+    values = {"kernel": kernel, "tasks": "threads", "payload": 0, "matrix": kernel, "budget_s": 1}
+    for entry in lab_series(schedlab, "core_to_core", cpus, values):
         if entry["name"].endswith(f"/{kernel}/threads"):
             return next(metric["median"] for metric in entry["metrics"]
                         if metric["name"] == "one_way")
@@ -51,15 +39,8 @@ def c2clat(cpus, kernel):
 
 
 def row(name, ours, peer, pairs):
-    seen = {"ours": [], "peer": []}
-
-    def keep(who, call):
-        seen[who].append(call())
-        return seen[who][-1]
-
-    ratio, same = compare(lambda: keep("ours", ours), lambda: keep("peer", peer), pairs)
-    print(f"| {name} | {median(seen['ours']):.1f} | {median(seen['peer']):.1f} | {show(ratio)} "
-          f"| {show(same)} | within {share:.0%} | {within(ratio, share)} |", flush=True)
+    column = compare_columns(lambda: [ours()], lambda: [peer()], pairs)[0]
+    show_row(name, column, share, digits=1)
 
 
 def main():

@@ -3,12 +3,10 @@ docs/trust.md; never fails on a time.
 
 usage: transfer_stability.py SCHEDLAB [RUNS [BUDGET_S]]
 """
-import json
 import os
-import subprocess
 import sys
 
-from pairs import median
+from pairs import lab_series, median
 
 target = 0.05
 kernels = ("cas", "two-lines", "message")
@@ -16,14 +14,9 @@ kernels = ("cas", "two-lines", "message")
 
 def one_run(schedlab, cpus, budget_s):
     """The medians of one way by kernel."""
-    command = [schedlab, "run", "core_to_core", "--json", "--place", f"cpus:{cpus[0]},{cpus[1]}",
-               "--processes", 6]
-    for name, value in (("tasks", "threads"), ("payload", 0), ("budget_s", budget_s)):
-        command += ["--set", f"core_to_core.{name}={value}"]
-    text = subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
+    values = {"tasks": "threads", "payload": 0, "budget_s": budget_s}
     found = {}
-    for series in json.loads(text)["labs"][0]["series"]:
+    for series in lab_series(schedlab, "core_to_core", cpus, values):
         for metric in series["metrics"]:
             if metric["name"] == "one_way" and series["name"].endswith("/threads"):
                 found[series["params"]["kernel"]] = metric["median"]
