@@ -26,6 +26,7 @@ struct Param {
     number,  // decimal, within [min, max]
     size,    // bytes, with K, M or G; within [min, max]
     word,    // one of `words`
+    text,    // anything but nothing: a path, an address
   };
   std::string_view name;
   std::string_view help;

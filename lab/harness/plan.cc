@@ -30,6 +30,8 @@ std::vector<std::string_view> items(const Param& param, std::string_view value) 
 }
 
 std::string allowed(const Param& param) {
+  if (param.kind == Param::Kind::text)
+    return "a text of at least one character";
   if (param.kind != Param::Kind::word)
     return "a number from " + std::to_string(param.min) + " to " + std::to_string(param.max) +
            (param.kind == Param::Kind::size ? " (K, M and G are taken)" : "");
@@ -40,6 +42,8 @@ std::string allowed(const Param& param) {
 }
 
 bool is_allowed(const Param& param, std::string_view item) {
+  if (param.kind == Param::Kind::text)
+    return !item.empty();
   if (param.kind == Param::Kind::word)
     return std::ranges::find(param.words, item) != param.words.end();
   const auto number = parse(param, item);
