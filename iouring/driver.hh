@@ -76,13 +76,16 @@ protected:
 private:
   friend class UringDriver;
   friend class EpollDriver;
+  friend class OperationLine;
+  friend class UnderWay;
   EpollRequest* part_ = nullptr;  // epoll: once it has to wait
   Operation* next_ = nullptr;     // of requests that wait for room, or whose cancel does
   const Request* request_ = nullptr;
   std::uint8_t parts_ = 0;     // completions still to come from the kernel
   std::uint8_t restarts_ = 0;  // after EINTR
   bool timed_out_ = false;
-  bool cancelled_ = false;  // somebody asked for its end
+  bool asked_to_end_ = false;
+  std::uint32_t place_ = 0;  // among all that are under way
   int result_ = 0;
   std::uint32_t flags_ = 0;
   std::int64_t limit_[2] = {};  // seconds and nanoseconds, read by the kernel
@@ -92,6 +95,8 @@ struct DriverCounts {
   std::uint64_t requests = 0;   // submitted
   std::uint64_t completed = 0;  // completions, those of multishot requests each
   std::uint64_t calls = 0;      // system calls made by the loop's thread for I/O
+  std::uint64_t overflows =
+      0;  // io_uring: times that completions found the ring full; none is lost
 };
 
 // Made and used by one thread; only wake() may be called from others. Destroying a driver ends the
@@ -127,8 +132,13 @@ public:
   virtual void give_back(std::uint16_t group, std::uint16_t number) noexcept = 0;
   // Hands over what was submitted and collects what completed; waits for the first completion
   // until then if there is none (< 0: without end; 0: does not wait). Throws std::system_error if
-  // the kernel refuses the wait itself.
+  // the kernel refuses the wait itself; then break_off() is due.
   virtual void wait(std::int64_t timeout_ns) = 0;
+  // Gives the kernel up. What is under way ends with what came of it, or with -ECANCELED, once the
+  // kernel touches its memory no more; at once, but for calls that a thread is in. From now on
+  // requests end at once with -error (a close closes), and wait() waits for these threads and for
+  // wake().
+  virtual void break_off(int error) noexcept = 0;
   // Is there anything to hand over or to collect, without a system call?
   [[nodiscard]] virtual bool idle() const noexcept = 0;
   // Ends a wait() of the owner, now or the next one. From any thread; the driver must live until it

@@ -2,6 +2,7 @@
 // block; files and the like go to a few threads. What io_uring does by itself is imitated to the
 // letter: results, multishot requests, buffer groups, limits of time.
 
+#include "iouring/broken.hh"
 #include "iouring/buffer_group.hh"
 #include "iouring/epoll_interest.hh"
 #include "lab/base/clock.hh"
@@ -54,8 +55,9 @@ public:
       static_cast<void>(own_.release());
       return;
     }
-    for (EpollRequest* at = with_threads_.first(); at; at = at->next)
-      static_cast<void>(threads_->withdraw(*at));
+    if (own_)  // those of others have run, or are to be run, before
+      for (EpollRequest* at = with_threads_.first(); at; at = at->next)
+        static_cast<void>(own_->withdraw(*at));
     own_.reset();
     for (const auto& part : parts_) {
       limits_.unset(*part);
@@ -70,10 +72,11 @@ public:
     ++requests_;
     operation.part_ = nullptr;
     assert(!request.many || request.timeout_ns == 0);
-    const int refused = request.fixed_file                  ? -EBADF
+    const int refused = broken_                             ? end_at_once(request, broken_)
+                        : request.fixed_file                ? -EBADF
                         : request.fixed_buffer != no_buffer ? -EFAULT
                                                             : 0;
-    if (refused)
+    if (refused || broken_)
       return finish_operation(operation, refused, 0);
     const std::uint32_t line = waits_in_line_for(request);
     if (line != 0 && interest_.busy(request.fd, line))
@@ -112,8 +115,13 @@ public:
   }
 
   void wait(std::int64_t timeout_ns) override {
+    if (broken_) {
+      if (!done_.load(std::memory_order_relaxed))
+        wait_for_wake(wake_fd_.get(), timeout_ns);
+      return collect();
+    }
     if (!limits_.empty()) {
-      const std::int64_t left = std::max<std::int64_t>(limits_.first_ns() - clock::now_ns(), 0);
+      const std::int64_t left = limits_.left_ns(clock::now_ns());
       timeout_ns = timeout_ns < 0 ? left : std::min(timeout_ns, left);
     }
     std::array<epoll_event, 256> events;
@@ -124,6 +132,14 @@ public:
     if (!limits_.empty())
       limits_.expire(clock::now_ns());
     collect();
+  }
+
+  void break_off(int error) noexcept override {
+    broken_ = error;
+    collect();
+    for (std::size_t i = 0; i < parts_.size(); ++i)
+      if (parts_[i]->operation && !parts_[i]->ended)
+        end_early(*parts_[i], -ECANCELED);
   }
 
   [[nodiscard]] bool idle() const noexcept override {
@@ -172,7 +188,7 @@ private:
     part.with_thread = part.ended = false;
     operation.part_ = &part;
     if (request.timeout_ns > 0)
-      limits_.set(part, clock::now_ns() + request.timeout_ns);
+      limits_.set(part, from_now(std::chrono::nanoseconds(request.timeout_ns)));
     return part;
   }
 
@@ -391,7 +407,7 @@ private:
       with_threads_.remove(part);
       part.with_thread = false;
       const bool again = part.request->op == Op::splice && part.result == -EAGAIN &&
-                         (part.request->flags & SPLICE_F_NONBLOCK) == 0;
+                         (part.request->flags & SPLICE_F_NONBLOCK) == 0 && !broken_;
       if (again)
         attempt(part);
       else
@@ -430,6 +446,7 @@ private:
   RequestList with_threads_;
   std::unordered_map<std::uint16_t, Group> groups_;
   std::uint64_t round_ = 0;
+  int broken_ = 0;  // errno of the wait that was refused
   std::size_t in_flight_ = 0;
   std::uint64_t requests_ = 0;
   std::uint64_t completed_ = 0;

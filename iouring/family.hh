@@ -35,10 +35,8 @@ public:
     waiter_->loop->reserve_ready(left_ + 1);
     begin();
     waiter_->waiting = this;
-    if (waiter_->cancel_pending) {
-      waiter_->waiting = nullptr;
+    if (waiter_->cancel_pending)
       on_cancel();
-    }
   }
   // Throws the failure that counts.
   void await_resume() const {
@@ -119,6 +117,7 @@ private:
     cancelled_ = true;
     ending_ = true;
     cancel_members();
+    waiter_->waiting = this;
   }
 
   Ends ends_;

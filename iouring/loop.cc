@@ -9,7 +9,9 @@
 #include <bit>
 #include <cassert>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 namespace schedlab::iouring {
 
@@ -22,6 +24,14 @@ constexpr unsigned resumes_a_turn = 1024;  // then I/O gets its chance
 DriverOptions sharing(DriverOptions options, BlockingThreads& blocking) {
   options.blocking = &blocking;
   return options;
+}
+
+int errno_of(const std::exception_ptr& refusal) noexcept {
+  try {
+    std::rethrow_exception(refusal);
+  } catch (const std::system_error& error) {
+    return error.code().value();
+  }
 }
 
 }  // namespace
@@ -39,7 +49,7 @@ void ReadyQueue::grow(std::size_t least) {
 Loop::Loop(const LoopOptions& options)
     : options_(options),
       blocking_(std::make_unique<BlockingThreads>(options.driver.blocking_threads)),
-      driver_(make_driver(sharing(options.driver, *blocking_))), now_ns_(clock::now_ns()) {}
+      driver_(make_driver(sharing(options.driver, *blocking_))) {}
 
 Loop::~Loop() {
   assert(!tasks_);
@@ -51,23 +61,62 @@ Loop::~Loop() {
   run_posted();
 }
 
-Loop* Loop::enter() {
+void Loop::run_to_end(detail::MainTask& main, std::coroutine_handle<> first) {
+  if (refused_)
+    std::rethrow_exception(refused_);
+  main.loop = this;
+  main.ended = [](detail::TaskState& state, detail::PromiseBase&) noexcept {
+    static_cast<detail::MainTask&>(state).done = true;
+  };
+  ready(first);
+  enter();
+  std::exception_ptr failure;
+  const auto go_on = [&] {
+    try {
+      turn();
+    } catch (...) {
+      if (failure)
+        return;
+      failure = std::current_exception();
+      end_all(main);
+    }
+  };
+  while (!main.done)
+    go_on();
+  closing_ = true;
+  if (!failure)
+    cancel_all();
+  while (tasks_ || driver_->in_flight() > 0 || !ready_.empty())
+    go_on();
+  closing_ = false;
+  bury_all();
+  current_ = nullptr;
+  if (failure)
+    std::rethrow_exception(failure);
+}
+
+// Cancels first, so that what then ends is known to have been cancelled.
+void Loop::end_all(detail::MainTask& main) noexcept {
+  closing_ = true;
+  if (!main.done)
+    main.cancel();
+  cancel_all();
+  if (refused_)
+    driver_->break_off(errno_of(refused_));
+}
+
+void Loop::enter() {
   static std::once_flag once;  // a child forked by a task may run a loop of its own
   std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { current_ = nullptr; }); });
   assert(!current_);  // a task that runs a loop would keep its own loop from running
-  Loop* const outer = current_;
   current_ = this;
-  now_ns_ = clock::now_ns();
-  return outer;
 }
 
 void Loop::turn() {
   ++counts_.turns;
   wait();
-  if (!timers_.empty()) {
-    now_ns_ = clock::now_ns();
-    counts_.timers += timers_.expire(now_ns_);
-  }
+  if (!timers_.empty())
+    counts_.timers += timers_.expire(clock::now_ns());
   run_posted();
   bury_all();
   run_ready();  // last, so that whoever runs the loop looks up before it waits again
@@ -90,12 +139,16 @@ void Loop::resume_watched(std::coroutine_handle<> coroutine) {
   // Read before: the coroutine may be gone afterwards.
   const auto promise =
       std::coroutine_handle<detail::PromiseBase>::from_address(coroutine.address()).promise().state;
-  const Stall about{0, promise ? promise->started : std::source_location()};
+  Stall stall;
+  if (promise)
+    stall.where = promise->started;
+  // Where a frame begins, by the convention that all compilers keep.
+  stall.code = *static_cast<const void* const*>(coroutine.address());
   const std::int64_t begin = clock::now_ns();
   coroutine.resume();
-  const std::int64_t took = clock::now_ns() - begin;
-  if (took > options_.stall_ns && options_.on_stall)
-    options_.on_stall({took, about.where});
+  stall.took_ns = clock::now_ns() - begin;
+  if (stall.took_ns > options_.stall_ns && options_.on_stall)
+    options_.on_stall(stall);
 }
 
 bool Loop::run_posted() noexcept {
@@ -134,19 +187,26 @@ void Loop::post(Posted& work) noexcept {
 void Loop::wait() {
   if (!ready_.empty()) {
     if (!driver_->idle())
-      driver_->wait(0);
+      wait_for_driver(0);
     return;
   }
   std::int64_t timeout_ns = -1;
-  if (!timers_.empty()) {
-    now_ns_ = clock::now_ns();
-    timeout_ns = std::max<std::int64_t>(timers_.first_ns() - now_ns_, 0);
-  }
+  if (!timers_.empty())
+    timeout_ns = timers_.left_ns(clock::now_ns());
   asleep_.store(true, std::memory_order_seq_cst);
   if (posted_.load(std::memory_order_seq_cst))
     timeout_ns = 0;
-  driver_->wait(timeout_ns);
+  wait_for_driver(timeout_ns);
   asleep_.store(false, std::memory_order_relaxed);
+}
+
+void Loop::wait_for_driver(std::int64_t timeout_ns) {
+  try {
+    driver_->wait(timeout_ns);
+  } catch (const std::system_error&) {
+    refused_ = std::current_exception();
+    throw;
+  }
 }
 
 void Loop::add(detail::StartedTask& task) noexcept {

@@ -64,6 +64,9 @@ private:
 struct Stall {
   std::int64_t took_ns = 0;
   std::source_location where;  // where its task was started
+  // The code of the coroutine that was resumed, for addr2line; of several tasks that were started
+  // at one place, as by gather, this tells which. It may have gone on in those that await it.
+  const void* code = nullptr;
 };
 
 struct LoopOptions {
@@ -71,7 +74,7 @@ struct LoopOptions {
   // A coroutine that runs longer than this without a wait is reported; 0: nobody looks, which
   // saves two clock readings a resume.
   std::int64_t stall_ns = 0;
-  std::function<void(const Stall&)> on_stall = {};
+  std::function<void(const Stall&)> on_stall = {};  // what it throws ends all tasks and the run
 };
 
 struct LoopCounts {
@@ -83,6 +86,11 @@ struct LoopCounts {
 };
 
 namespace detail {
+
+// The task that run() was given.
+struct MainTask : TaskState {
+  bool done = false;
+};
 
 // A task that create_task started; in its loop's list until it has ended.
 struct StartedTask : TaskState {
@@ -107,27 +115,23 @@ public:
 
   // Runs a task to its end and gives its result or throws what it threw. Tasks that are then still
   // alive are cancelled and waited for. Not from within a task.
+  //
+  // If the kernel refuses to wait (a filter put in force meanwhile, a descriptor closed by others),
+  // all tasks are cancelled, what they wait for ends, and what they begin from then on fails with
+  // the same errno. When all have ended, the refusal is thrown as std::system_error; also by each
+  // further run(), which runs nothing.
   template <typename T>
   T run(Task<T> task, std::source_location where = std::source_location::current()) {
-    struct Main : detail::TaskState {
-      bool done = false;
-    } main;
-    main.loop = this;
+    detail::MainTask main;
     main.started = where;
-    main.ended = [](detail::TaskState& state, detail::PromiseBase&) noexcept {
-      static_cast<Main&>(state).done = true;
-    };
     task.handle().promise().state = &main;
-    ready(task.handle());
-    run_until([&main]() noexcept { return main.done; });
+    run_to_end(main, task.handle());
     return task.handle().promise().take();
   }
 
   [[nodiscard]] Driver& driver() noexcept { return *driver_; }
   [[nodiscard]] Timers& timers() noexcept { return timers_; }
   [[nodiscard]] LoopCounts counts() const noexcept { return counts_; }
-  // Monotonic time in nanoseconds, read once a turn.
-  [[nodiscard]] std::int64_t now_ns() const noexcept { return now_ns_; }
 
   // Resumes a coroutine in the next turn. Loop's thread.
   void ready(std::coroutine_handle<> coroutine) { ready_.push(coroutine); }
@@ -160,26 +164,15 @@ public:
   void bury(detail::StartedTask& task) noexcept;
 
 private:
-  template <typename Done>
-  void run_until(Done done) {
-    Loop* const outer = enter();
-    while (!done())
-      turn();
-    closing_ = true;
-    cancel_all();
-    while (tasks_ || driver_->in_flight() > 0 || !ready_.empty())
-      turn();
-    closing_ = false;
-    bury_all();
-    leave(outer);
-  }
-  Loop* enter();
-  static void leave(Loop* outer) noexcept { current_ = outer; }
+  void run_to_end(detail::MainTask& main, std::coroutine_handle<> first);
+  void enter();
   void turn();
+  void end_all(detail::MainTask& main) noexcept;
   void run_ready();
   void resume_watched(std::coroutine_handle<> coroutine);
   bool run_posted() noexcept;
   void wait();
+  void wait_for_driver(std::int64_t timeout_ns);
   void cancel_all() noexcept;
   void bury_all() noexcept;
 
@@ -193,7 +186,7 @@ private:
   detail::StartedTask* tasks_ = nullptr;
   detail::StartedTask* ended_ = nullptr;  // to be buried
   bool closing_ = false;                  // tasks started now are cancelled at once
-  std::int64_t now_ns_ = 0;
+  std::exception_ptr refused_;            // what the driver's wait threw
   LoopCounts counts_;
   alignas(64) std::atomic<Posted*> posted_{nullptr};  // last first
   std::atomic<bool> asleep_{false};

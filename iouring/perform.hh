@@ -1,7 +1,7 @@
 #pragma once
 // One request of a task: `co_await perform({.op = Op::read, ...}, "read", path)`.
 
-#include "iouring/loop.hh"
+#include "iouring/suspension.hh"
 #include "lab/base/error.hh"
 
 #include <concepts>
@@ -12,29 +12,22 @@ namespace schedlab::iouring {
 namespace detail {
 
 // Waits for one request. Success beats cancel: only a request that was cut short throws Cancelled.
-class Performing : public Operation, public Waiting {
+class Performing : public Operation, private Suspension {
 public:
   explicit Performing(const Request& request) noexcept : request_(request) {}
 
   bool await_ready() noexcept { return false; }
   template <std::derived_from<PromiseBase> Promise>
   bool await_suspend(std::coroutine_handle<Promise> coroutine) noexcept {
-    task_ = coroutine.promise().state;
-    if (task_->take_cancel()) {
-      cancelled_ = true;
+    if (!suspend(coroutine))
       return false;
-    }
-    coroutine_ = coroutine;
-    task_->waiting = this;
     task_->loop->driver().submit(request_, *this);
     return true;
   }
   // What the call would return, or -errno. Throws Cancelled.
   int await_resume() {
-    if (cancelled_ && (result_ == -ECANCELED || result_ == -EINTR)) {
-      task_->cancel_pending = false;
-      throw Cancelled();
-    }
+    if (result_ == -ECANCELED || result_ == -EINTR)
+      throw_if_cancelled();
     return result_;
   }
 
@@ -44,8 +37,7 @@ protected:
 private:
   void complete(int result, std::uint32_t) noexcept final {
     result_ = result;
-    task_->waiting = nullptr;
-    task_->loop->ready(coroutine_);
+    resume();
   }
   void on_cancel() noexcept final {
     cancelled_ = true;
@@ -53,10 +45,7 @@ private:
   }
 
   Request request_;
-  TaskState* task_ = nullptr;
-  std::coroutine_handle<> coroutine_;
   int result_ = -ECANCELED;
-  bool cancelled_ = false;
 };
 
 }  // namespace detail

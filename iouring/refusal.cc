@@ -29,6 +29,12 @@ std::uint64_t limit(__rlimit_resource_t resource) {
   return ::getrlimit(resource, &value) == 0 ? value.rlim_cur : 0;
 }
 
+std::optional<int> number_in(const std::string& path) {
+  const auto text = read_text(path);
+  const auto number = text ? to_number(trim(*text)) : std::nullopt;
+  return number ? std::optional(static_cast<int>(*number)) : std::nullopt;
+}
+
 const std::string profile_fix =
     "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile";
 
@@ -38,9 +44,13 @@ void explain_eperm(const Surroundings& here, std::string& cause, std::string& fi
     cause = "kernel.io_uring_disabled is 2: io_uring is switched off for everybody";
     fix = "sudo sysctl kernel.io_uring_disabled=0";
   } else if (disabled == 1 && !here.sys_admin) {
-    cause = "kernel.io_uring_disabled is 1: io_uring is for CAP_SYS_ADMIN and the group "
-            "kernel.io_uring_group";
-    fix = "sudo sysctl kernel.io_uring_disabled=0, or join that group";
+    const bool has_group = here.group.value_or(-1) >= 0;
+    const std::string group =
+        std::to_string(has_group ? *here.group : static_cast<int>(::getgid()));
+    cause = "kernel.io_uring_disabled is 1: io_uring is for CAP_SYS_ADMIN and " +
+            (has_group ? "group " + group : "no group (kernel.io_uring_group is -1)");
+    fix = "sudo sysctl kernel.io_uring_disabled=0, or " +
+          (has_group ? "join group " + group : "sudo sysctl kernel.io_uring_group=" + group);
   } else if (here.seccomp_filter && here.container) {
     cause = "the seccomp filter of this container refuses io_uring";
     fix = "docker or podman run --security-opt seccomp=unconfined; better, " + profile_fix;
@@ -71,19 +81,18 @@ void explain_absence(int error, const Surroundings& here, std::string& cause, st
 
 }  // namespace
 
-Surroundings surroundings() {
+Surroundings surroundings(const std::string& root) {
   Surroundings here;
-  if (const auto text = read_text("/proc/sys/kernel/io_uring_disabled"))
-    if (const auto number = to_number(trim(*text)))
-      here.disabled = static_cast<int>(*number);
-  const auto status = read_text("/proc/thread-self/status").value_or("");
+  here.disabled = number_in(root + "/proc/sys/kernel/io_uring_disabled");
+  here.group = number_in(root + "/proc/sys/kernel/io_uring_group");
+  const auto status = read_text(root + "/proc/thread-self/status").value_or("");
   here.seccomp_filter = status_field(status, "Seccomp:") == "2";
   const auto digits = status_field(status, "CapEff:");
   std::uint64_t capabilities = 0;
   std::from_chars(digits.data(), digits.data() + digits.size(), capabilities, 16);
   here.sys_admin = (capabilities >> cap_sys_admin & 1) != 0;
-  here.container = ::access("/.dockerenv", F_OK) == 0 ||
-                   ::access("/run/.containerenv", F_OK) == 0 ||
+  here.container = ::access((root + "/.dockerenv").c_str(), F_OK) == 0 ||
+                   ::access((root + "/run/.containerenv").c_str(), F_OK) == 0 ||
                    std::getenv("KUBERNETES_SERVICE_HOST") != nullptr;
   here.memlock = limit(RLIMIT_MEMLOCK);
   here.open_files_limit = limit(RLIMIT_NOFILE);

@@ -22,14 +22,8 @@ public:
   // Throws what submit throws.
   template <std::derived_from<detail::PromiseBase> Promise>
   bool await_suspend(std::coroutine_handle<Promise> coroutine) {
-    if (!suspend(coroutine))
+    if (!suspend(coroutine, [this] { future_.emplace(executor_.submit(std::move(work_))); }))
       return false;
-    try {
-      future_.emplace(executor_.submit(std::move(work_)));
-    } catch (...) {
-      task_->waiting = nullptr;
-      throw;
-    }
     Loop& loop = *task_->loop;
     future_->on_ready([this, &loop]() noexcept { loop.post(*this); });
     return true;

@@ -1,54 +1,33 @@
 #pragma once
 // Waiting for time, and for the next turn.
 
-#include "iouring/loop.hh"
+#include "iouring/suspension.hh"
 
 #include <chrono>
 #include <concepts>
 
 namespace schedlab::iouring {
 
-// Suspends the task for that long; not at all if it is negative, for one turn if it is zero.
-class [[nodiscard]] Sleep final : public Timer, public detail::Waiting {
+// Suspends the task for that long; for one turn if that is zero or negative.
+class [[nodiscard]] Sleep final : private Timer, private detail::Suspension {
 public:
   explicit Sleep(std::chrono::nanoseconds time) noexcept : time_(time) {}
 
   bool await_ready() noexcept { return false; }
   template <std::derived_from<detail::PromiseBase> Promise>
   bool await_suspend(std::coroutine_handle<Promise> coroutine) {
-    task_ = coroutine.promise().state;
-    if (task_->take_cancel()) {
-      cancelled_ = true;
-      return false;
-    }
-    coroutine_ = coroutine;
-    task_->waiting = this;
-    task_->loop->timers().set(*this, from_now(time_));
-    return true;
+    return suspend(coroutine, [this] { task_->loop->timers().set(*this, from_now(time_)); });
   }
-  void await_resume() {
-    if (cancelled_) {
-      task_->cancel_pending = false;
-      throw Cancelled();
-    }
-  }
+  void await_resume() const { throw_if_cancelled(); }
 
 private:
   void expired() noexcept override { resume(); }
   void on_cancel() noexcept override {
-    cancelled_ = true;
     task_->loop->timers().unset(*this);
-    resume();
-  }
-  void resume() noexcept {
-    task_->waiting = nullptr;
-    task_->loop->ready(coroutine_);
+    cut_short();
   }
 
   std::chrono::nanoseconds time_;
-  detail::TaskState* task_ = nullptr;
-  std::coroutine_handle<> coroutine_;
-  bool cancelled_ = false;
 };
 
 inline Sleep sleep_for(std::chrono::nanoseconds time) noexcept {

@@ -119,10 +119,8 @@ public:
     coroutine_ = coroutine;
     target_.listen(*this);
     waiter_->waiting = this;
-    if (waiter_->cancel_pending) {
-      waiter_->waiting = nullptr;
+    if (waiter_->cancel_pending)
       on_cancel();
-    }
     return true;
   }
 
@@ -143,6 +141,7 @@ private:
   void on_cancel() noexcept final {
     cancelled_ = true;
     target_.cancel();
+    waiter_->waiting = this;
   }
 
   Started<T>& target_;

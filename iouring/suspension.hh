@@ -25,6 +25,19 @@ protected:
     task_->waiting = this;
     return true;
   }
+  // The same, and begins what is waited for; if that throws there is no wait.
+  template <std::derived_from<PromiseBase> Promise, std::invocable Begin>
+  bool suspend(std::coroutine_handle<Promise> coroutine, Begin begin) {
+    if (!suspend(coroutine))
+      return false;
+    try {
+      begin();
+    } catch (...) {
+      task_->waiting = nullptr;
+      throw;
+    }
+    return true;
+  }
   // Once for each suspend() that was true. From now on cancelling meets the next wait.
   void resume() noexcept {
     task_->waiting = nullptr;

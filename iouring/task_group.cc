@@ -1,6 +1,7 @@
 #include "iouring/task_group.hh"
 
 #include <algorithm>
+#include <utility>
 
 namespace schedlab::iouring {
 
@@ -48,10 +49,8 @@ std::coroutine_handle<> TaskGroup::begin(detail::TaskState& waiter,
   };
   body.handle().promise().state = &body_;
   waiter.waiting = this;
-  if (waiter.cancel_pending) {
-    waiter.waiting = nullptr;
+  if (waiter.cancel_pending)
     on_cancel();
-  }
   return body.handle();
 }
 
@@ -117,8 +116,11 @@ void TaskGroup::cancel_all() noexcept {
 }
 
 void TaskGroup::on_cancel() noexcept {
-  cancelled_ = true;
-  cancel_all();
+  if (!std::exchange(cancelled_, true))
+    cancel_all();
+  else if (!body_.over)
+    body_.cancel();
+  waiter_->waiting = this;
 }
 
 }  // namespace schedlab::iouring

@@ -10,7 +10,8 @@
 // The first failure, of a task or of the body, cancels the others and the body; when all have
 // ended, GroupError is thrown with all failures. Cancelling the wait cancels all of them. If that
 // ended one of them, Cancelled is thrown, unless there were failures: then Cancelled is thrown at
-// the next wait. Unlike in asyncio the tasks do not wait for the body to end first.
+// the next wait. Cancelling it again reaches the body only. Unlike in asyncio the tasks do not wait
+// for the body to end first.
 //
 // The body is a function because C++ cannot wait in a destructor: a scope object would need a
 // join() that can be forgotten and that an exception passes by. This form cannot be left early. The

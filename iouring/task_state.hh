@@ -40,7 +40,8 @@ public:
   Waiting& operator=(const Waiting&) = delete;
 
   // The task shall not wait any longer: end the wait, now or when the kernel lets go. Whether it
-  // ended well or was cut short, the task is made ready once. Called at most once for each wait.
+  // ended well or was cut short, the task is made ready once. Called once for each wait; a wait for
+  // other tasks then enters itself as `waiting` again, so that to cancel again reaches them again.
   virtual void on_cancel() noexcept = 0;
 
 protected:

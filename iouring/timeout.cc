@@ -16,10 +16,8 @@ void Deadline::begin(TaskState& waiter, std::coroutine_handle<> coroutine) {
   loop->timers().set(*this, limit_ns_);
   promise_.state = this;
   waiter.waiting = this;
-  if (waiter.cancel_pending) {
-    waiter.waiting = nullptr;
+  if (waiter.cancel_pending)
     on_cancel();
-  }
 }
 
 void Deadline::expired() noexcept {
@@ -30,6 +28,7 @@ void Deadline::expired() noexcept {
 void Deadline::on_cancel() noexcept {
   cancelled_ = true;
   cancel();
+  waiter_->waiting = this;
 }
 
 void Deadline::await_resume() const {

@@ -49,6 +49,10 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return heap_.size(); }
   // When the first is due; not empty.
   [[nodiscard]] std::int64_t first_ns() const noexcept { return heap_.front()->due_ns_; }
+  // How long that is from then on, 0 if it is due; not empty.
+  [[nodiscard]] std::int64_t left_ns(std::int64_t now_ns) const noexcept {
+    return first_ns() <= now_ns ? 0 : first_ns() - now_ns;
+  }
   // Lets all expire that are due by then, in their order. One that is set meanwhile waits for the
   // next call. Returns how many.
   std::size_t expire(std::int64_t now_ns) noexcept;

@@ -56,15 +56,7 @@ public:
   // Throws std::system_error if not a single thread can be started.
   template <std::derived_from<detail::PromiseBase> Promise>
   bool await_suspend(std::coroutine_handle<Promise> coroutine) {
-    if (!suspend(coroutine))
-      return false;
-    try {
-      task_->loop->blocking_threads().submit(*this);
-    } catch (...) {
-      task_->waiting = nullptr;
-      throw;
-    }
-    return true;
+    return suspend(coroutine, [this] { task_->loop->blocking_threads().submit(*this); });
   }
   Result await_resume() {
     if (failure_ && asked_)

@@ -4,19 +4,22 @@
 // many are in flight is not limited: a request may wait for what one behind it brings about. The
 // kernel keeps what does not fit (IORING_FEAT_NODROP).
 
+#include "iouring/broken.hh"
 #include "iouring/driver.hh"
 #include "iouring/epoll_call.hh"
 #include "iouring/interruptions.hh"
+#include "iouring/operation_line.hh"
+#include "iouring/under_way.hh"
 #include "iouring/uring_buffers.hh"
 #include "iouring/uring_request.hh"
 #include "iouring/uring_setup.hh"
 #include "lab/base/error.hh"
 #include "lab/base/fd.hh"
 
+#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,8 +66,9 @@ __kernel_timespec timespec_of(std::int64_t ns) {
 class UringDriver final : public Driver {
 public:
   explicit UringDriver(const DriverOptions& options)
-      : wake_fd_(std::make_shared<Fd>(check(::eventfd(0, EFD_CLOEXEC), "eventfd"))) {
+      : wake_fd_(std::make_shared<Fd>(make_wake_fd())) {
     const RingSetUp made = set_up_ring(ring_, options.entries);
+    number_ = ring_.ring_fd;
     room_ = made.completions - spare_room;
     can_message_ = made.can_message;
     by_pidfd_ = options.wait_by_pidfd || !made.waits_for_children;
@@ -80,28 +84,34 @@ public:
     if (::getpid() != made_by_) {  // in a forked child the rings are not mapped
       for (auto& [number, group] : groups_)
         static_cast<void>(group.release());
-      ::close(ring_.ring_fd);
+      ::close(number_);
       return;
     }
     leave_thread();
-    drain();
+    if (!broken_)
+      drain();
     for (const auto& receiver : messages_)
       if (receiver)  // nobody will look whether the message arrived
         write_wake(*receiver);
     groups_.clear();
-    ::io_uring_queue_exit(&ring_);
+    if (broken_)
+      ::close(number_);
+    else
+      take_down_ring(ring_, under_way_.size() > 0);
   }
 
   [[nodiscard]] std::string_view name() const noexcept override { return "io_uring"; }
 
   void submit(const Request& request, Operation& operation) noexcept override {
     assert(!request.many || request.timeout_ns == 0);
-    ++in_flight_;
+    under_way_.enter(operation);
     ++counts_.requests;
+    if (broken_)
+      return finish(operation, end_at_once(request, broken_), 0);
     interruptions_.submitted(request);
     operation.request_ = &request;
     operation.restarts_ = 0;
-    operation.cancelled_ = false;
+    operation.asked_to_end_ = false;
     operation.parts_ = 0;
     if (request.op == Op::wait_child && by_pidfd_ && !watch_child(operation))
       return;
@@ -109,7 +119,9 @@ public:
   }
 
   void cancel(Operation& operation) noexcept override {
-    operation.cancelled_ = true;
+    operation.asked_to_end_ = true;
+    if (broken_)  // about to end
+      return;
     if (operation.parts_ == 0) {
       waiting_.remove(operation);
       finish(operation, -ECANCELED, 0);
@@ -119,6 +131,8 @@ public:
   }
 
   void wait(std::int64_t timeout_ns) override {
+    if (broken_)
+      return wait_for_wake(wake_fd_->get(), timeout_ns);
     const bool owes = !send_owed();
     int result = 0;
     ++counts_.calls;
@@ -133,9 +147,20 @@ public:
     }
     if (!is_passing(result))
       throw_errno(-result, "io_uring_enter");
+    counts_.overflows += (hidden() & IORING_SQ_CQ_OVERFLOW) != 0;
     collect();
     start_waiting();
     send_owed();
+  }
+
+  void break_off(int error) noexcept override {
+    broken_ = error;
+    leave_thread();
+    collect();  // what came before
+    waiting_ = {};
+    owed_cancels_ = {};
+    give_up_ring();
+    under_way_.for_each([this](Operation& operation) { finish(operation, -ECANCELED, 0); });
   }
 
   bool register_buffers(std::span<const std::span<std::byte>> buffers) override {
@@ -165,8 +190,8 @@ public:
   }
 
   [[nodiscard]] bool idle() const noexcept override {
-    return ::io_uring_sq_ready(&ring_) == 0 && ::io_uring_cq_ready(&ring_) == 0 && !has_hidden() &&
-           waiting_.empty() && owed_cancels_.empty() && !owes_listening_;
+    return broken_ || (::io_uring_sq_ready(&ring_) == 0 && ::io_uring_cq_ready(&ring_) == 0 &&
+                       !hidden() && waiting_.empty() && owed_cancels_.empty() && !owes_listening_);
   }
 
   void wake() noexcept override {
@@ -175,37 +200,10 @@ public:
     write_wake(*wake_fd_);
   }
 
-  [[nodiscard]] std::size_t in_flight() const noexcept override { return in_flight_; }
+  [[nodiscard]] std::size_t in_flight() const noexcept override { return under_way_.size(); }
   [[nodiscard]] DriverCounts counts() const noexcept override { return counts_; }
 
 private:
-  // Operations in a line, by their next_.
-  class Line {
-  public:
-    [[nodiscard]] bool empty() const noexcept { return !first_; }
-    [[nodiscard]] Operation* first() const noexcept { return first_; }
-    void append(Operation& operation) noexcept {
-      operation.next_ = nullptr;
-      (first_ ? last_->next_ : first_) = &operation;
-      last_ = &operation;
-    }
-    void remove_first() noexcept { first_ = first_->next_; }
-    void remove(Operation& operation) noexcept {
-      Operation* before = nullptr;
-      for (Operation* at = first_; at; before = at, at = at->next_)
-        if (at == &operation) {
-          (before ? before->next_ : first_) = at->next_;
-          if (last_ == at)
-            last_ = before;
-          return;
-        }
-    }
-
-  private:
-    Operation* first_ = nullptr;
-    Operation* last_ = nullptr;
-  };
-
   void leave_thread() noexcept {
     UringDriver** at = &of_thread_;
     while (*at && *at != this)
@@ -224,9 +222,9 @@ private:
   void drain() noexcept {
     draining_ = true;
     for (; !waiting_.empty(); waiting_.remove_first())
-      --in_flight_;
+      under_way_.leave(*waiting_.first());
     bool asked = false;
-    while (in_flight_ > 0) {
+    while (under_way_.size() > 0) {
       io_uring_sqe* const sqe = asked ? nullptr : take_sqe();
       if (sqe) {
         ::io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
@@ -239,6 +237,16 @@ private:
       if (given_up_)  // before Linux 5.19 only the end of the ring ends them
         return;
     }
+  }
+
+  // Others may send their messages to the ring's number until they know better: it stays in use.
+  void give_up_ring() noexcept {
+    const int own = ::fcntl(number_, F_DUPFD_CLOEXEC, 0);
+    if (own >= 0) {
+      ::dup3(wake_fd_->get(), number_, O_CLOEXEC);
+      ring_.ring_fd = own;
+    }
+    take_down_ring(ring_, true);
   }
 
   // An entry, or null if the kernel takes none now.
@@ -324,13 +332,12 @@ private:
   }
 
   // Completions that the kernel shows only when it is entered.
-  [[nodiscard]] bool has_hidden() const noexcept {
-    return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) !=
-           0;
+  [[nodiscard]] unsigned hidden() const noexcept {
+    return IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
   }
 
   bool any_ready() noexcept {
-    if (::io_uring_cq_ready(&ring_) == 0 && has_hidden()) {
+    if (::io_uring_cq_ready(&ring_) == 0 && hidden()) {
       ++counts_.calls;
       ::io_uring_get_events(&ring_);
     }
@@ -355,7 +362,7 @@ private:
   void handle(const Completion& it) noexcept {
     const auto tag = it.user_data & tag_mask;
     if (tag == tag_ignored) {
-      if (it.user_data == wake_data && !draining_)
+      if (it.user_data == wake_data && !draining_ && !broken_)
         listen();
       if (it.user_data == drain_data && it.result < 0 && it.result != -ENOENT)
         given_up_ = true;
@@ -398,7 +405,7 @@ private:
       owed_cancels_.remove(operation);
     if (cut_short && operation.timed_out_)
       return finish(operation, -ETIME, 0);
-    if (operation.result_ != -EINTR || operation.cancelled_ || draining_ ||
+    if (operation.result_ != -EINTR || operation.asked_to_end_ || draining_ || broken_ ||
         operation.restarts_ == Interruptions::most ||
         !interruptions_.may_begin_again(*operation.request_))
       return finish(operation, operation.result_, operation.flags_);
@@ -407,19 +414,12 @@ private:
   }
 
   void finish(Operation& operation, int result, std::uint32_t flags) noexcept {
-    --in_flight_;
+    under_way_.leave(operation);
     ++counts_.completed;
     if (!pidfds_.empty())
       pidfds_.erase(&operation);
     if (!draining_)
       operation.complete(result, flags);
-  }
-
-  static std::uint32_t flags_of(std::uint32_t flags) noexcept {
-    std::uint32_t own = flags & 0xffff0000;
-    own |= flags & IORING_CQE_F_MORE ? Operation::more : 0;
-    own |= flags & IORING_CQE_F_BUFFER ? Operation::buffer : 0;
-    return own;
   }
 
   // Wake-ups from threads without a ring come through the eventfd.
@@ -450,28 +450,19 @@ private:
     *place = wake_fd_;
     const auto data =
         static_cast<std::uint64_t>(place - sender.messages_.begin()) << 2 | tag_message;
-    ::io_uring_prep_msg_ring(sqe, ring_.ring_fd, 0, message_data, 0);
+    ::io_uring_prep_msg_ring(sqe, number_, 0, message_data, 0);
     ::io_uring_sqe_set_data64(sqe, data);
     ++sender.counts_.calls;
     const int submitted = ::io_uring_submit(&sender.ring_);
-    return submitted >= 0 && ::io_uring_sq_ready(&sender.ring_) == 0 && !sender.has_failed(data);
-  }
-
-  // Is there a completion with an error?
-  [[nodiscard]] bool has_failed(std::uint64_t data) noexcept {
-    unsigned head;
-    io_uring_cqe* cqe;
-    io_uring_for_each_cqe(&ring_, head, cqe) {
-      if (cqe->user_data == data)
-        return cqe->res < 0;
-    }
-    return false;
+    return submitted >= 0 && ::io_uring_sq_ready(&sender.ring_) == 0 &&
+           !has_failed(sender.ring_, data);
   }
 
   static constinit thread_local UringDriver* of_thread_;
 
   const pid_t made_by_ = ::getpid();
   io_uring ring_{};
+  int number_ = -1;               // the ring's descriptor
   std::shared_ptr<Fd> wake_fd_;   // shared with messages under way to this ring
   UringDriver* outer_ = nullptr;  // another ring of this thread
   unsigned room_ = 0;             // completions that the ring holds
@@ -480,10 +471,11 @@ private:
   bool draining_ = false;         // nothing is completed any more
   bool given_up_ = false;         // the kernel cannot end all requests at once
   bool owes_listening_ = false;   // the kernel took no entry for it
-  std::size_t in_flight_ = 0;
+  int broken_ = 0;                // errno of the wait that was refused
+  UnderWay under_way_;
   Interruptions interruptions_;
-  Line waiting_;                                          // for room in the rings
-  Line owed_cancels_;                                     // likewise, of requests in flight
+  OperationLine waiting_;                                 // for room in the rings
+  OperationLine owed_cancels_;                            // likewise, of requests in flight
   std::array<std::shared_ptr<Fd>, spare_room> messages_;  // sent, and to whom
   std::unordered_map<std::uint16_t, std::unique_ptr<UringBuffers>> groups_;
   std::unordered_map<const Operation*, Fd> pidfds_;  // of children that poll waits for

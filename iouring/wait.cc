@@ -31,10 +31,12 @@ public:
   }
   template <std::derived_from<PromiseBase> Promise>
   bool await_suspend(std::coroutine_handle<Promise> coroutine) {
-    if (!suspend(coroutine))
+    const auto begin = [this] {
+      if (limit_)
+        task_->loop->timers().set(*this, from_now(*limit_));
+    };
+    if (!suspend(coroutine, begin))
       return false;
-    if (limit_)
-      task_->loop->timers().set(*this, from_now(*limit_));
     for (std::size_t i = 0; i < tasks_.size(); ++i) {
       watches_[i].wait = this;
       watches_[i].task = tasks_[i];

@@ -200,6 +200,38 @@ Task<> await_cancels(Log& log) {
   log.push_back(co_await outer);
 }
 
+// The second time while what was cancelled puts its things away.
+template <typename T>
+Task<> cancel_twice(Log& log, Task<T> whole) {
+  auto outer = create_task(outcome(std::move(whole)));
+  co_await nap(1);
+  outer.cancel();
+  co_await nap(3);
+  outer.cancel();
+  log.push_back(co_await outer);
+}
+
+Task<> await_cancelled_twice(Log& log) {
+  auto inner = create_task(linger(log, "inner", 300));
+  const auto waits = [](Running<>& running) -> Task<> { co_await running; };
+  co_await cancel_twice(log, waits(inner));
+}
+
+Task<> gather_cancelled_twice(Log& log) {
+  co_await cancel_twice(log, drop(gather(linger(log, "a", 300), linger(log, "b", 300))));
+}
+
+Task<> timeout_cancelled_twice(Log& log) {
+  co_await cancel_twice(log, timeout(1000 * tick, linger(log, "a", 300)));
+}
+
+Task<> group_cancelled_twice(Log& log) {
+  co_await cancel_twice(log, TaskGroup::run([&log](TaskGroup& group) -> Task<> {
+                          group.start(linger(log, "a", 8));
+                          co_return;
+                        }));
+}
+
 Task<> wait_first(Log& log) {
   std::vector<Running<int>> running;
   for (const int ticks : {9, 2, 20})
@@ -284,6 +316,10 @@ constexpr Scenario scenarios[] = {
     {"timeouts_nested", timeouts_nested},
     {"shield", shield_inner},
     {"await_cancels", await_cancels},
+    {"await_cancelled_twice", await_cancelled_twice},
+    {"gather_cancelled_twice", gather_cancelled_twice},
+    {"timeout_cancelled_twice", timeout_cancelled_twice},
+    {"group_cancelled_twice", group_cancelled_twice},
     {"wait_first", wait_first},
     {"wait_failure", wait_failure},
     {"wait_limited", wait_limited},

@@ -214,6 +214,38 @@ async def await_cancels(log):
     log(await outer)
 
 
+async def cancel_twice(log, whole):  # again while what was cancelled puts its things away
+    outer = asyncio.create_task(outcome(whole))
+    await nap(1)
+    outer.cancel()
+    await nap(3)
+    outer.cancel()
+    log(await outer)
+
+
+async def await_cancelled_twice(log):
+    inner = asyncio.create_task(linger(log, 'inner', 300))
+
+    async def waits():
+        await inner
+    await cancel_twice(log, waits())
+
+
+async def gather_cancelled_twice(log):
+    await cancel_twice(log, asyncio.gather(linger(log, 'a', 300), linger(log, 'b', 300)))
+
+
+async def timeout_cancelled_twice(log):
+    await cancel_twice(log, limit(1000, linger(log, 'a', 300)))
+
+
+async def group_cancelled_twice(log):
+    async def body():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(linger(log, 'a', 8))
+    await cancel_twice(log, body())
+
+
 async def wait_first(log):
     running = [asyncio.create_task(give(i, ticks)) for i, ticks in enumerate((9, 2, 20))]
     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -415,7 +447,9 @@ def in_asyncio():
                      group_failures, group_body_fails, group_nested, group_cancelled,
                      group_child_cancelled, timeout_in_time, timeout_too_late, timeout_cancelled,
                      timeout_and_cancel, timeout_value_after, timeouts_nested, shield,
-                     await_cancels, wait_first, wait_failure, wait_limited, as_completed,
+                     await_cancels, await_cancelled_twice, gather_cancelled_twice,
+                     timeout_cancelled_twice, group_cancelled_twice, wait_first, wait_failure,
+                     wait_limited, as_completed,
                      cancel_requests, lock_order, semaphore_order, condition_order, event, barrier,
                      queue_bounded, queue_getters, queue_kinds, queue_join, thread, calls):
         events = []

@@ -2,7 +2,6 @@
 // driver. Whatever happens, each ends once, and nothing that was received is lost.
 
 #include "lab/base/child.hh"
-#include "lab/base/random.hh"
 #include "tests/iouring_drivers.hh"
 
 #include <fcntl.h>
@@ -11,10 +10,9 @@
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cstring>
+#include <limits>
 #include <memory>
-#include <thread>
 
 using namespace schedlab;
 using namespace schedlab::testing;
@@ -162,47 +160,16 @@ BOOST_DATA_TEST_CASE(a_number_that_others_closed_and_reused_is_waited_for_anew, 
   }
 }
 
-BOOST_DATA_TEST_CASE(a_cancel_races_with_the_data_and_none_are_lost, on_all_drivers, choice) {
-  constexpr int races = 10'000;
+BOOST_DATA_TEST_CASE(a_limit_beyond_all_time_is_none, on_all_drivers, choice) {
   Bench bench(choice);
   const Pair pair;
-  std::atomic<int> to_write = 0;
-  std::jthread writer([&] {
-    Random random(7);
-    for (int done = 0; done < races; ++done) {
-      while (to_write.load(std::memory_order_acquire) <= done)
-        std::this_thread::yield();
-      for (auto spins = random.below(400); spins > 0; --spins)
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-      static_cast<void>(!::write(pair.far.get(), "x", 1));
-    }
-  });
-  Random random(8);
-  int received = 0, cancelled = 0;
-  std::array<char, 1> area{};
-  for (int i = 0; i < races; ++i) {
-    Recorded operation;
-    operation.request = moving(Op::recv, pair.near, area);
-    bench->submit(operation.request, operation);
-    bench->wait(0);
-    to_write.store(i + 1, std::memory_order_release);
-    // Half of the races wait for the data for a while, so that both sides win some on any machine.
-    if (random.below(2) == 0)
-      bench->wait(static_cast<std::int64_t>(random.below(200'000)));
-    if (!operation.ended())
-      bench->cancel(operation);
-    bench.end(operation);
-    BOOST_TEST_REQUIRE(operation.ends.size() == 1u);
-    const bool won = operation.result() == 1;
-    BOOST_TEST_REQUIRE((won || operation.result() == -ECANCELED));
-    ++(won ? received : cancelled);
-    if (!won)  // the byte comes later or is still there
-      BOOST_TEST_REQUIRE(bench.run(moving(Op::recv, pair.near, area)) == 1);
-  }
-  writer.join();
-  BOOST_TEST(received >= races / 20);
-  BOOST_TEST(cancelled >= races / 20);
-  BOOST_TEST(::recv(pair.near.get(), area.data(), 1, MSG_DONTWAIT) == -1);  // no byte twice
+  std::array<char, 8> area{};
+  constexpr std::int64_t longest = std::numeric_limits<std::int64_t>::max();
+  Recorded& waiting = bench.begin(within(moving(Op::recv, pair.near, area), longest));
+  bench.settle();
+  BOOST_TEST(!waiting.ended());
+  check(::write(pair.far.get(), "abc", 3), "write");
+  BOOST_TEST(bench.end(waiting) == 3);
 }
 
 BOOST_DATA_TEST_CASE(more_waits_than_the_rings_hold_are_all_served, on_all_drivers, choice) {

@@ -1,16 +1,19 @@
 #include "iouring/loop.hh"
 #include "lab/base/clock.hh"
 
+#include "iouring/call_later.hh"
 #include "iouring/gather.hh"
 #include "iouring/perform.hh"
 #include "iouring/sleep.hh"
 #include "iouring/start.hh"
+#include "iouring/timeout.hh"
 #include "lab/base/child.hh"
 #include "tests/iouring_drivers.hh"
 
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -137,7 +140,7 @@ BOOST_DATA_TEST_CASE(a_sleep_ends_before_a_longer_limit_of_a_request, on_all_dri
 }
 
 BOOST_DATA_TEST_CASE(a_hundred_thousand_sleep_at_once, on_all_drivers, choice) {
-  constexpr std::size_t count = slow ? 10'000 : 100'000;
+  constexpr std::size_t count = 100'000;
   Loop loop(on(choice));
   std::vector<Task<>> tasks;
   for (std::size_t i = 0; i < count; ++i)
@@ -304,6 +307,46 @@ BOOST_DATA_TEST_CASE(a_task_that_keeps_its_loop_busy_is_named_by_where_it_was_st
   loop.run(keeps_busy());
   BOOST_TEST_REQUIRE(!stalls.empty());
   BOOST_TEST(stalls.back().where.line() == line);
+}
+
+BOOST_DATA_TEST_CASE(of_tasks_started_at_one_place_the_code_tells_which_was_slow, on_all_drivers,
+                     choice) {
+  const auto code_of = [](const Task<>& task) {
+    return *static_cast<const void* const*>(task.handle().address());
+  };
+  std::vector<Stall> stalls;
+  LoopOptions options = on(choice);
+  options.stall_ns = 20'000'000;
+  options.on_stall = [&](const Stall& stall) { stalls.push_back(stall); };
+  Loop loop(options);
+  std::vector<Task<>> tasks;
+  tasks.push_back(ends_in(1ms));
+  tasks.push_back(keeps_busy());
+  const void* const quick = code_of(tasks[0]);
+  const void* const slow_one = code_of(tasks[1]);
+  loop.run(gather(std::move(tasks)));
+  const auto named = [&](const void* code) {
+    return std::ranges::find(stalls, code, &Stall::code) != stalls.end();
+  };
+  BOOST_TEST(quick != slow_one);
+  BOOST_TEST(named(slow_one));
+  BOOST_TEST(stalls.size() < 4u);  // of some fifty resumes; a few may have lost their CPU
+}
+
+BOOST_DATA_TEST_CASE(times_before_all_others_are_due_at_once, on_all_drivers, choice) {
+  using Time = std::chrono::steady_clock::time_point;
+  Loop loop(on(choice));
+  loop.run(ends_in(std::chrono::nanoseconds::min()));
+  bool called = false;
+  const auto calls = [](bool& done) -> Task<> {
+    const auto call = call_at(Time::min(), [&done]() noexcept { done = true; });
+    while (!done)
+      co_await sleep_for(1ms);
+  };
+  loop.run(calls(called));
+  BOOST_CHECK_THROW(loop.run(timeout_at(Time::min(), ends_in(1h))), TimeoutError);
+  loop.run(timeout_at(Time::max(), ends_in(1ms)));
+  loop.run(timeout(std::chrono::nanoseconds::max(), ends_in(1ms)));
 }
 
 BOOST_DATA_TEST_CASE(a_child_forked_by_a_task_runs_a_loop_of_its_own, on_all_drivers, choice) {

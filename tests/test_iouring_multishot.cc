@@ -54,6 +54,127 @@ BOOST_DATA_TEST_CASE(one_accept_takes_every_connection, on_all_drivers, choice) 
   BOOST_TEST(accepting.ends.back().flags == 0u);
 }
 
+BOOST_DATA_TEST_CASE(more_connections_than_completions_fit_while_nobody_looks_are_all_taken,
+                     on_all_drivers, choice) {
+  // The kernel may end a request that repeats when its completions find no room.
+  Bench bench({.choice = choice, .entries = 8});
+  Listener listener;
+  constexpr std::size_t at_once = 120;  // the backlog holds 128
+  std::size_t taken = 0;
+  for (std::size_t round = 1; round <= 3; ++round) {
+    const Request accept{.op = Op::accept, .many = true, .fd = listener.fd.get()};
+    Recorded* accepting = &bench.begin(accept);
+    bench->wait(0);
+    std::vector<Fd> clients;
+    for (std::size_t i = 0; i < at_once; ++i) {
+      clients.push_back(new_socket());
+      check(::connect(clients.back().get(), reinterpret_cast<sockaddr*>(&listener.address),
+                      sizeof listener.address),
+            "connect");
+    }
+    for (std::size_t seen = 0; taken < round * at_once;) {
+      for (; seen < accepting->ends.size(); ++seen, ++taken) {
+        BOOST_TEST_REQUIRE(accepting->ends[seen].result >= 0);
+        ::close(accepting->ends[seen].result);
+      }
+      if (accepting->ended()) {
+        accepting = &bench.begin(accept);
+        seen = 0;
+      }
+      if (taken < round * at_once)
+        bench->wait(-1);
+    }
+    if (!accepting->ended()) {
+      bench->cancel(*accepting);
+      BOOST_TEST(bench.end(*accepting) == -ECANCELED);
+    }
+  }
+  BOOST_TEST(taken == 3 * at_once);
+}
+
+BOOST_DATA_TEST_CASE(more_data_than_completions_fit_while_nobody_looks_come_in_order,
+                     on_all_drivers, choice) {
+  Bench bench({.choice = choice, .entries = 8});
+  constexpr unsigned buffers = 256, size = 4;
+  bench->add_buffers(group, buffers, size);
+  const Pair pair;
+  std::string sent;
+  for (unsigned i = 0; sent.size() < std::size_t{buffers} * size; ++i)
+    sent += std::to_string(i) + ' ';
+  sent.resize(std::size_t{buffers} * size);
+  Recorded* receiving = &bench.begin(receive_many(pair.near));
+  bench->wait(0);
+  check(::write(pair.far.get(), sent.data(), sent.size()), "write");
+  std::string got;
+  for (std::size_t seen = 0; got.size() < sent.size();) {
+    for (; seen < receiving->ends.size(); ++seen) {
+      const End& end = receiving->ends[seen];
+      BOOST_TEST_REQUIRE((end.result > 0 || !(end.flags & Operation::more)));
+      if (end.result > 0) {
+        got += content_of(bench, end);
+        bench->give_back(group, number_of(end));
+      }
+    }
+    if (receiving->ended()) {
+      receiving = &bench.begin(receive_many(pair.near));
+      seen = 0;
+    }
+    if (got.size() < sent.size())
+      bench->wait(-1);
+  }
+  BOOST_TEST((got == sent));
+}
+
+BOOST_DATA_TEST_CASE(completions_that_find_the_ring_full_come_all_the_same, on_all_drivers,
+                     choice) {
+  // Each of few requests completes many times while it is begun: eight times what the ring holds.
+  constexpr std::size_t streams = 8, words = 32, size = 4;
+  Bench bench({.choice = choice, .entries = 8});
+  bench->add_buffers(group, streams * words, size);
+  struct Stream {
+    Pair pair;
+    Recorded* receiving = nullptr;
+    std::size_t seen = 0;
+    std::string got;
+  };
+  std::array<Stream, streams> all;
+  std::string sent;
+  for (unsigned i = 0; sent.size() < words * size; ++i)
+    sent += std::to_string(i) + ' ';
+  sent.resize(words * size);
+  for (int round = 0; round < 4; ++round) {
+    for (Stream& one : all) {
+      one.got.clear();
+      check(::write(one.pair.far.get(), sent.data(), sent.size()), "write");
+    }
+    for (std::size_t left = streams; left > 0;) {
+      left = 0;
+      for (Stream& one : all) {
+        if (!one.receiving || (one.receiving->ended() && one.seen == one.receiving->ends.size())) {
+          one.receiving = &bench.begin(receive_many(one.pair.near));
+          one.seen = 0;
+        }
+        for (; one.seen < one.receiving->ends.size(); ++one.seen) {
+          const End& end = one.receiving->ends[one.seen];
+          BOOST_TEST_REQUIRE((end.result > 0 || end.result == -ENOBUFS));
+          if (end.result <= 0)
+            continue;
+          one.got += content_of(bench, end);
+          bench->give_back(group, number_of(end));
+        }
+        left += one.got.size() < sent.size();
+      }
+      if (left > 0)
+        bench->wait(1'000'000);
+    }
+    for (const Stream& one : all)
+      BOOST_TEST((one.got == sent));
+  }
+  BOOST_TEST_MESSAGE(bench->counts().overflows << " overflows");
+  if (choice == DriverChoice::io_uring)
+    BOOST_TEST(bench->counts().overflows > 0u);
+}
+
 BOOST_DATA_TEST_CASE(an_accept_ends_with_its_listener, on_all_drivers, choice) {
   Bench bench(choice);
   Listener listener;

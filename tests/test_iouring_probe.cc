@@ -3,6 +3,7 @@
 #include "iouring/refusal.hh"
 #include "lab/base/child.hh"
 #include "tests/deny_syscall.hh"
+#include "tests/fake_root.hh"
 
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
@@ -148,6 +149,46 @@ BOOST_AUTO_TEST_CASE(the_sysctl_is_blamed_only_where_it_applies) {
   here.sys_admin = false;
   BOOST_TEST(has(explain(EPERM, here).cause, "kernel.io_uring_disabled is 1"));
   BOOST_TEST(has(explain(EPERM, here).fix, "sysctl kernel.io_uring_disabled=0"));
+}
+
+BOOST_AUTO_TEST_CASE(what_the_sysctl_s_text_says_is_what_is_blamed) {
+  const char* const plain_user = "Name:\tx\nCapEff:\t0000000000000000\nSeccomp:\t0";
+  const char* const admin = "Name:\tx\nCapEff:\t0000000000200000\nSeccomp:\t0";
+  const auto blamed = [](const std::string& disabled, const std::string& group,
+                         const std::string& status) {
+    testing::FakeRoot root;
+    root.put("/proc/sys/kernel/io_uring_disabled", disabled);
+    if (!group.empty())
+      root.put("/proc/sys/kernel/io_uring_group", group);
+    root.put("/proc/thread-self/status", status);
+    return explain(EPERM, iouring::surroundings(root.path()));
+  };
+  const std::string own = std::to_string(::getgid());
+  Words words = blamed("2", "-1", admin);
+  BOOST_TEST(words.cause ==
+             "kernel.io_uring_disabled is 2: io_uring is switched off for everybody");
+  BOOST_TEST(words.fix == "sudo sysctl kernel.io_uring_disabled=0");
+  words = blamed("1", "-1", plain_user);
+  BOOST_TEST(has(words.cause, "kernel.io_uring_disabled is 1: "));
+  BOOST_TEST(has(words.cause, "no group (kernel.io_uring_group is -1)"));
+  BOOST_TEST(words.fix == "sudo sysctl kernel.io_uring_disabled=0, or "
+                          "sudo sysctl kernel.io_uring_group=" +
+                              own);
+  words = blamed("1", "1234", plain_user);
+  BOOST_TEST(has(words.cause, "CAP_SYS_ADMIN and group 1234"));
+  BOOST_TEST(words.fix == "sudo sysctl kernel.io_uring_disabled=0, or join group 1234");
+  // It applies to neither: somebody else refuses.
+  for (const auto& [disabled, status] :
+       {std::pair("1", admin), std::pair("0", plain_user), std::pair("", plain_user)})
+    BOOST_TEST(has(blamed(disabled, "-1", status).cause, "security module"));
+}
+
+BOOST_AUTO_TEST_CASE(a_tree_without_the_files_is_a_kernel_without_the_sysctl) {
+  const testing::FakeRoot root;
+  const Surroundings here = iouring::surroundings(root.path());
+  BOOST_TEST(!here.disabled.has_value());
+  BOOST_TEST(!here.group.has_value());
+  BOOST_TEST(!here.seccomp_filter);
 }
 
 BOOST_AUTO_TEST_CASE(a_container_is_told_about_its_seccomp_profile_and_not_about_the_sysctl) {

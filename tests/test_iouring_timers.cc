@@ -4,6 +4,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <vector>
@@ -65,6 +66,23 @@ BOOST_AUTO_TEST_CASE(of_timers_due_at_once_the_first_set_expires_first) {
   expected.push_back(50);
   bells.timers.expire(7);
   BOOST_TEST(bells.rung == expected, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(what_is_left_of_a_time_is_never_negative_nor_beyond_what_a_number_holds) {
+  constexpr std::int64_t least = std::numeric_limits<std::int64_t>::min();
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  Bells bells(3);
+  bells.timers.set(bells[0], most);
+  BOOST_TEST(bells.timers.left_ns(most - 7) == 7);
+  BOOST_TEST(bells.timers.left_ns(0) == most);
+  bells.timers.set(bells[1], 100);
+  BOOST_TEST(bells.timers.left_ns(40) == 60);
+  BOOST_TEST(bells.timers.left_ns(100) == 0);
+  bells.timers.set(bells[2], least);
+  BOOST_TEST(bells.timers.left_ns(most) == 0);
+  BOOST_TEST(bells.timers.expire(0) == 1u);
+  bells.timers.unset(bells[0]);
+  bells.timers.unset(bells[1]);
 }
 
 BOOST_AUTO_TEST_CASE(a_timer_can_be_taken_out_of_any_place) {

@@ -1,5 +1,7 @@
 // What only io_uring has, and what happens where it is refused.
 
+#include "iouring/interruptions.hh"
+#include "iouring/probe.hh"
 #include "lab/base/child.hh"
 #include "tests/deny_syscall.hh"
 #include "tests/iouring_drivers.hh"
@@ -8,6 +10,7 @@
 #include <liburing.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,9 +19,11 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <thread>
+#include <vector>
 
 using namespace schedlab;
 using namespace schedlab::testing;
@@ -70,6 +75,60 @@ BOOST_DATA_TEST_CASE(where_io_uring_is_refused_auto_takes_epoll_and_io_uring_say
     return works && bench->name() == "epoll" && explained;
   });
   BOOST_TEST(right);
+}
+
+BOOST_AUTO_TEST_CASE(a_user_who_may_lock_nothing_is_told_so_and_auto_takes_epoll, *needs_uring) {
+  const bool right = in_child([] {
+    const rlimit none{0, 0};
+    ::setrlimit(RLIMIT_MEMLOCK, &none);
+    if (::geteuid() == 0 && ::setuid(65534) != 0)
+      return false;
+    const std::string reason = refusal_of(DriverChoice::io_uring);
+    if (reason.empty())  // Linux 5.12 to the return of the charge
+      return true;
+    const bool explained = reason.starts_with("io_uring: RLIMIT_MEMLOCK is 0 KiB") &&
+                           reason.find("; ulimit -l unlimited") != reason.npos;
+    Bench bench(DriverChoice::automatic);
+    return explained && bench->name() == "epoll" && bench.run({}) == 0;
+  });
+  BOOST_TEST(right);
+}
+
+// What a process is told that has so many descriptors left of 40.
+std::string refusal_with_descriptors_left(int left) {
+  const rlimit value{40, 40};
+  ::setrlimit(RLIMIT_NOFILE, &value);
+  std::vector<Fd> taken;
+  taken.reserve(40);
+  for (int fd = ::dup(0); fd >= 0; fd = ::dup(0))
+    taken.emplace_back(fd);
+  taken.resize(taken.size() - static_cast<std::size_t>(left));
+  std::exception_ptr refused;
+  try {
+    iouring::make_driver({.choice = DriverChoice::io_uring});
+  } catch (const Unsupported&) {
+    refused = std::current_exception();
+  }
+  taken.clear();  // sanitizers need some to look at it
+  try {
+    if (refused)
+      std::rethrow_exception(refused);
+  } catch (const Unsupported& reason) {
+    return reason.what();
+  }
+  return {};
+}
+
+BOOST_AUTO_TEST_CASE(a_process_short_of_descriptors_is_told_its_limit, *needs_uring) {
+  // With one left the ring is refused, with none already what wakes it.
+  for (const int left : {0, 1}) {
+    const bool right = in_child([left] {
+      const std::string reason = refusal_with_descriptors_left(left);
+      return reason.starts_with("io_uring: this process has no descriptor left: ") &&
+             reason.find("RLIMIT_NOFILE is 40; ulimit -n ") != reason.npos;
+    });
+    BOOST_TEST(right, left << " left");
+  }
 }
 
 BOOST_AUTO_TEST_CASE(auto_takes_io_uring_where_it_works, *needs_uring) {
@@ -164,6 +223,31 @@ BOOST_AUTO_TEST_CASE(a_kernel_that_takes_nothing_for_a_while_loses_nothing, *nee
   BOOST_TEST(right);
 }
 
+BOOST_AUTO_TEST_CASE(nothing_is_begun_again_on_a_descriptor_that_was_ended_until_it_is_used) {
+  iouring::Interruptions interruptions;
+  const auto on_fd = [](Op op, int fd) { return Request{.op = op, .fd = fd}; };
+  const Request read = on_fd(Op::read, 1000);
+  BOOST_TEST(interruptions.may_begin_again(read));
+  for (const int fd : {3, 1000, 70'000})
+    interruptions.submitted(on_fd(Op::cancel_fd, fd));
+  BOOST_TEST(!interruptions.may_begin_again(read));
+  BOOST_TEST(interruptions.may_begin_again(on_fd(Op::read, 1001)));
+  BOOST_TEST(interruptions.may_begin_again(on_fd(Op::read, 100'000)));
+  // A process and a registered file have numbers of their own.
+  interruptions.submitted(on_fd(Op::wait_child, 1000));
+  Request fixed = read;
+  fixed.fixed_file = true;
+  interruptions.submitted(fixed);
+  BOOST_TEST(interruptions.may_begin_again(fixed));
+  BOOST_TEST(!interruptions.may_begin_again(read));
+  interruptions.submitted(on_fd(Op::open, AT_FDCWD));
+  BOOST_TEST(interruptions.may_begin_again(on_fd(Op::open, AT_FDCWD)));
+  interruptions.submitted(read);
+  BOOST_TEST(interruptions.may_begin_again(read));
+  BOOST_TEST(!interruptions.may_begin_again(on_fd(Op::recv, 3)));
+  BOOST_TEST(!interruptions.may_begin_again(on_fd(Op::close, 5)));
+}
+
 // What closed rings had locked counts against their user until the kernel has cleared them away.
 bool registers_before_long(Bench& bench, std::span<const std::span<std::byte>> buffers) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
@@ -173,6 +257,30 @@ bool registers_before_long(Bench& bench, std::span<const std::span<std::byte>> b
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   return true;
+}
+
+BOOST_AUTO_TEST_CASE(a_flood_does_overflow_a_ring_that_nobody_empties, *needs_uring) {
+  // The control of the tests of floods: eight times as many as the ring holds are too many.
+  io_uring ring;
+  io_uring_params params{};
+  params.flags = iouring::quick_probe().setup_flags | IORING_SETUP_CQSIZE;
+  params.cq_entries = 32;
+  BOOST_TEST_REQUIRE(::io_uring_queue_init_params(8, &ring, &params) == 0);
+  const Pair pair;
+  for (unsigned i = 0; i < 8 * params.cq_entries; ++i) {
+    io_uring_sqe* sqe = ::io_uring_get_sqe(&ring);
+    if (!sqe) {
+      ::io_uring_submit(&ring);
+      sqe = ::io_uring_get_sqe(&ring);
+    }
+    ::io_uring_prep_poll_add(sqe, pair.near.get(), POLLIN);
+  }
+  ::io_uring_submit(&ring);
+  check(::write(pair.far.get(), "x", 1), "write");
+  for (int i = 0; i < 64; ++i)  // a call shows some twenty completions
+    ::io_uring_get_events(&ring);
+  BOOST_TEST(::io_uring_cq_has_overflow(&ring));
+  ::io_uring_queue_exit(&ring);
 }
 
 BOOST_AUTO_TEST_CASE(fixed_buffers_and_files_are_used_where_they_can_be, *needs_uring) {

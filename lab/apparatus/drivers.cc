@@ -1,6 +1,6 @@
 #include "lab/apparatus/drivers.hh"
 
-#include "iouring/probe.hh"
+#include "lab/base/error.hh"
 
 namespace schedlab::apparatus {
 
@@ -11,8 +11,12 @@ using iouring::DriverChoice;
 // Why io_uring does not work here, with the fix; or nothing.
 const std::string& refusal_of_uring() {
   static const std::string refusal = [] {
-    const iouring::Probe probe = iouring::quick_probe();
-    return probe.usable ? "" : "io_uring: " + probe.cause + "; " + probe.fix;
+    try {
+      iouring::make_driver({.choice = DriverChoice::io_uring});
+    } catch (const Unsupported& reason) {
+      return std::string(reason.what());
+    }
+    return std::string();
   }();
   return refusal;
 }
