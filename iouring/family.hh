@@ -8,7 +8,6 @@
 #include <concepts>
 #include <coroutine>
 #include <exception>
-#include <memory>
 #include <tuple>
 #include <vector>
 
@@ -133,19 +132,19 @@ private:
 template <typename T>
 class Crowd final : public Family {
 public:
-  Crowd(std::vector<Task<T>>& tasks, Ends ends)
-      : Family(ends), tasks_(tasks), members_(std::make_unique<Member[]>(tasks.size())) {
+  Crowd(std::vector<Task<T>>& tasks, Ends ends) : Family(ends), tasks_(tasks) {
+    members_.reserve(tasks.size());
     left_ = tasks.size();
   }
   // Which task has won.
   [[nodiscard]] std::size_t winning() const noexcept {
-    return static_cast<std::size_t>(winner() - members_.get());
+    return static_cast<std::size_t>(winner() - members_.data());
   }
 
 private:
   void begin() noexcept override {
-    for (std::size_t i = 0; i < tasks_.size(); ++i)
-      Family::begin(members_[i], tasks_[i].handle().promise(), tasks_[i].handle());
+    for (auto& task : tasks_)
+      Family::begin(members_.emplace_back(), task.handle().promise(), task.handle());
   }
   void cancel_members() noexcept override {
     for (std::size_t i = 0; i < tasks_.size(); ++i)
@@ -154,7 +153,7 @@ private:
   }
 
   std::vector<Task<T>>& tasks_;
-  std::unique_ptr<Member[]> members_;
+  std::vector<Member> members_;  // made as they begin, never moved
 };
 
 // A few tasks of different types.

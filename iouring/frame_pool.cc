@@ -3,22 +3,25 @@
 #include <algorithm>
 #include <new>
 
-namespace schedlab::iouring::detail {
+namespace schedlab::iouring {
+
+void release_free_frames() noexcept {
+  for (detail::FreeFrame*& head : detail::frame_pool.free)
+    while (head) {
+      detail::FreeFrame* const next = head->next;
+      ::operator delete(head);
+      head = next;
+    }
+}
+
+namespace detail {
 
 constinit thread_local FramePool frame_pool;
 
 namespace {
 
-// Gives the frames in a thread's free lists back when the thread ends.
 struct PoolEnd {
-  ~PoolEnd() {
-    for (FreeFrame*& head : frame_pool.free)
-      while (head) {
-        FreeFrame* const next = head->next;
-        ::operator delete(head);
-        head = next;
-      }
-  }
+  ~PoolEnd() { release_free_frames(); }
 };
 
 }  // namespace
@@ -35,4 +38,5 @@ void frame_to_heap(void* frame) noexcept {
   ::operator delete(frame);
 }
 
-}  // namespace schedlab::iouring::detail
+}  // namespace detail
+}  // namespace schedlab::iouring

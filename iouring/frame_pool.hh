@@ -18,8 +18,8 @@ struct FrameCounts {
 
 namespace detail {
 
-inline constexpr std::size_t frame_step = 32;  // bytes from one size class to the next
-inline constexpr std::size_t frame_classes = 65;
+inline constexpr std::size_t frame_step = 16;  // bytes from one size class to the next
+inline constexpr std::size_t frame_classes = 129;
 inline constexpr std::size_t largest_frame = (frame_classes - 1) * frame_step;
 
 struct FreeFrame {
@@ -30,7 +30,9 @@ struct FramePool {
   FreeFrame* free[frame_classes] = {};
   FrameCounts counts;
 };
-extern constinit thread_local FramePool frame_pool;
+// Not of a library that is loaded later: an ordinary thread-local of position-independent code is
+// found by a call, twice for each frame.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local FramePool frame_pool;
 
 // Throws std::bad_alloc.
 void* frame_from_heap(std::size_t size);
@@ -78,5 +80,8 @@ inline void free_frame(void* memory, std::size_t size) noexcept {
 inline FrameCounts frame_counts() noexcept {
   return detail::frame_pool.counts;
 }
+
+// Gives the calling thread's free frames back to the heap, as its end does.
+void release_free_frames() noexcept;
 
 }  // namespace schedlab::iouring

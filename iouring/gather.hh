@@ -41,8 +41,10 @@ Task<std::vector<T>> gather(std::vector<Task<T>> tasks) {
   co_await crowd;
   std::vector<T> values;
   values.reserve(tasks.size());
-  for (auto& task : tasks)
-    values.push_back(task.handle().promise().take());
+  for (auto& task : tasks) {
+    const Task<T> ended = std::move(task);  // goes at once, while its frame is in the cache
+    values.push_back(ended.handle().promise().take());
+  }
   co_return values;
 }
 inline Task<> gather(std::vector<Task<>> tasks) {

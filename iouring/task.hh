@@ -52,6 +52,20 @@ struct PromiseBase {
   void unhandled_exception() noexcept { exception = std::current_exception(); }
 };
 
+// Remembers whether there is a value to destroy; nothing where values need no destructor, so that a
+// small task fits a cache line.
+template <typename T>
+struct HasValue {
+  void set() noexcept { is_set = true; }
+  bool is_set = false;
+};
+template <typename T>
+requires std::is_trivially_destructible_v<T>
+struct HasValue<T> {
+  void set() noexcept {}
+  static constexpr bool is_set = false;
+};
+
 template <typename T>
 struct Promise : PromiseBase {
   // Frames are no better aligned, and a promise must lie where PromiseBase would.
@@ -59,13 +73,13 @@ struct Promise : PromiseBase {
   union {
     T value;
   };
-  bool has_value = false;
+  [[no_unique_address]] HasValue<T> has_value;
 
   Promise() noexcept {}
   Promise(const Promise&) = delete;
   Promise& operator=(const Promise&) = delete;
   ~Promise() {
-    if (has_value)
+    if (has_value.is_set)
       std::destroy_at(&value);
   }
 
@@ -74,7 +88,7 @@ struct Promise : PromiseBase {
   requires std::constructible_from<T, U&&>
   void return_value(U&& result) noexcept(std::is_nothrow_constructible_v<T, U&&>) {
     std::construct_at(&value, std::forward<U>(result));
-    has_value = true;
+    has_value.set();
   }
   // Throws what the coroutine threw.
   T& get() {

@@ -177,6 +177,21 @@ BOOST_AUTO_TEST_CASE(a_frame_is_made_for_each_coroutine_and_used_again) {
     BOOST_TEST(after.from_heap - before.from_heap == after.made - before.made);
 }
 
+BOOST_AUTO_TEST_CASE(free_frames_that_were_given_back_are_asked_of_the_heap_again) {
+  const auto heap_for_one_task = [] {
+    const auto before = frame_counts().from_heap;
+    { const Task<> never = fails(Counted()); }
+    return frame_counts().from_heap - before;
+  };
+  heap_for_one_task();
+  BOOST_TEST(heap_for_one_task() == (detail::pool_frames ? 0u : 1u));
+  release_free_frames();
+  BOOST_TEST(heap_for_one_task() == 1u);
+  release_free_frames();
+  release_free_frames();  // with nothing left to give
+  BOOST_TEST(heap_for_one_task() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(a_child_that_throws_is_caught_by_the_coroutine_that_awaits_it) {
   const auto catches = []() -> Task<std::string> {
     std::string caught;

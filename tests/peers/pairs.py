@@ -107,9 +107,21 @@ def within(interval, share):
     return "missed" if high < 1 - share or low > 1 + share else "cannot tell here"
 
 
-def show(interval):
+def at_most(interval, limit):
+    """The verdict of "<= k x": the upper end is at most 3 % above it."""
+    _, low, high = interval
+    if low is None:
+        return "cannot tell here"
+    if high <= 1.03 * limit:
+        return "met"
+    return "missed" if low > 1.03 * limit else "cannot tell here"
+
+
+def show(interval, digits=3):
     value, low, high = interval
-    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f} {high:.3f}]"
+    if low is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{low:.{digits}f} {high:.{digits}f}]"
 
 
 def show_row(name, column, share, digits=0):
