@@ -269,6 +269,13 @@ private:
       go_on(part, tried);
   }
 
+  // After a buffer that was filled so far: is the next attempt to be left until there are data?
+  // Without a buffer, whether that ends it is seen then; a part of a buffer was all there was.
+  bool is_enough(const EpollRequest& part, int result) noexcept {
+    const auto& group = groups_.at(part.request->buffer_group);
+    return group.free.empty() || static_cast<unsigned>(result) < group.memory.size();
+  }
+
   void attempt_many(EpollRequest& part) noexcept {
     const bool was_pinned = std::exchange(part.pinned, true);
     for (unsigned shots = 0; shots < shots_a_turn && !part.ended; ++shots) {
@@ -287,8 +294,8 @@ private:
       }
       ++completed_;
       part.operation->complete(tried.result, flags | Operation::more);
-      if (!part.ended && flags != 0 && groups_.at(part.request->buffer_group).free.empty())
-        break;  // whether that ends it is seen when there are data
+      if (!part.ended && flags != 0 && is_enough(part, tried.result))
+        break;
     }
     part.pinned = was_pinned;
     if (part.ended) {

@@ -203,10 +203,11 @@ void Receiver::Abandon::operator()(State* state) const noexcept {
 Receiver::Receiver(const Socket& socket, const BufferPool& pool)
     : state_(new State(socket, *pool.buffers_)) {}
 
-Task<Received> Receiver::next() {
-  State& state = *state_;
-  co_await detail::Repeating::Next(state);
-  co_return state.take();
+Receiver::Next::Next(State& state) noexcept : state_(state), wait_(state) {}
+
+Received Receiver::Next::await_resume() {
+  wait_.await_resume();
+  return state_.take();
 }
 
 }  // namespace schedlab::iouring

@@ -77,16 +77,33 @@ private:
 // for ever. The socket's recv() is not used beside it. To be destroyed by a task, before the loop's
 // run() ends.
 class Receiver {
+  class State;
+
 public:
+  // A wait without a coroutine, and so without a frame, of its own.
+  class [[nodiscard]] Next {
+  public:
+    explicit Next(State& state) noexcept;
+    bool await_ready() const noexcept { return wait_.await_ready(); }
+    template <std::derived_from<detail::PromiseBase> Promise>
+    bool await_suspend(std::coroutine_handle<Promise> coroutine) noexcept {
+      return wait_.await_suspend(coroutine);
+    }
+    Received await_resume();
+
+  private:
+    State& state_;
+    detail::Repeating::Next wait_;
+  };
+
   // In the running loop, which is the pool's. Throws std::system_error (EBADF).
   Receiver(const Socket& socket, const BufferPool& pool);
 
   // One task at a time. When cancelled nothing is lost. After the end of the stream, or an error,
   // gives the same again. Throws std::system_error (ECONNRESET; ECANCELED: the socket was closed).
-  Task<Received> next();
+  Next next() noexcept { return Next(*state_); }
 
 private:
-  class State;
   struct Abandon {
     void operator()(State* state) const noexcept;
   };

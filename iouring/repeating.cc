@@ -13,7 +13,7 @@ Repeating::Repeating(const Descriptor& descriptor, const Request& request, std::
 void Repeating::abandon() noexcept {
   assert(!waiter_);
   abandoned_ = true;
-  for (; !arrivals_.empty(); arrivals_.pop_front())
+  for (; !arrivals_.empty(); arrivals_.pop())
     discard(arrivals_.front());
   if (!armed_)
     delete this;
@@ -82,7 +82,7 @@ void Repeating::end(const Arrival& last) noexcept {
 void Repeating::bring(const Arrival& arrival) noexcept {
   if (abandoned_)
     return discard(arrival);
-  arrivals_.push_back(arrival);
+  arrivals_.push(arrival);
   if (waiter_)
     std::exchange(waiter_, nullptr)->resume();
 }

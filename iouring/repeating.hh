@@ -3,10 +3,39 @@
 
 #include "iouring/descriptor.hh"
 
+#include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <vector>
 
 namespace schedlab::iouring::detail {
+
+// First in, first out. As long as it is emptied now and then it stays in the same memory, which a
+// std::deque walks through: with many connections that costs more than the items do.
+template <typename T>
+class Fifo {
+public:
+  [[nodiscard]] bool empty() const noexcept { return taken_ == items_.size(); }
+  [[nodiscard]] std::size_t size() const noexcept { return items_.size() - taken_; }
+  [[nodiscard]] const T& front() const noexcept { return items_[taken_]; }
+  void push(const T& item) {
+    constexpr std::size_t worth_moving = 64;
+    if (taken_ >= worth_moving && taken_ > size()) {
+      items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(taken_));
+      taken_ = 0;
+    }
+    items_.push_back(item);
+  }
+  void pop() noexcept {
+    if (++taken_ < items_.size())
+      return;
+    items_.clear();
+    taken_ = 0;
+  }
+
+private:
+  std::vector<T> items_;
+  std::size_t taken_ = 0;  // of items_, from its front
+};
 
 // Armed when somebody waits and nothing is there. With `limit` arrivals that nobody took it is
 // asked to end, and what the kernel holds stays there. On the heap; goes when its request has
@@ -41,7 +70,7 @@ public:
   };
 
   [[nodiscard]] const Arrival& first() const noexcept { return arrivals_.front(); }
-  void pop() noexcept { arrivals_.pop_front(); }
+  void pop() noexcept { arrivals_.pop(); }
   [[nodiscard]] std::size_t size() const noexcept { return arrivals_.size(); }
   [[nodiscard]] OpenFd& shared() noexcept { return *shared_; }
 
@@ -68,7 +97,7 @@ private:
   Holder shared_;
   Request request_;
   std::size_t limit_;
-  std::deque<Arrival> arrivals_;
+  Fifo<Arrival> arrivals_;
   Next* waiter_ = nullptr;
   bool armed_ = false;
   bool pausing_ = false;  // asked to end because of the limit

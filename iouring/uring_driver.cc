@@ -82,7 +82,7 @@ public:
 
   ~UringDriver() override {
     if (::getpid() != made_by_) {  // in a forked child the rings are not mapped
-      for (auto& [number, group] : groups_)
+      for (auto& group : groups_)
         static_cast<void>(group.release());
       ::close(number_);
       return;
@@ -178,15 +178,19 @@ public:
   }
 
   void add_buffers(std::uint16_t group, unsigned count, unsigned size) override {
-    groups_.emplace(group, std::make_unique<UringBuffers>(ring_, group, count, size));
+    groups_.resize(std::max<std::size_t>(groups_.size(), group + 1U));
+    groups_[group] = std::make_unique<UringBuffers>(ring_, group, count, size);
   }
-  void remove_buffers(std::uint16_t group) noexcept override { groups_.erase(group); }
+  void remove_buffers(std::uint16_t group) noexcept override {
+    if (group < groups_.size())
+      groups_[group].reset();
+  }
   [[nodiscard]] std::span<std::byte> buffer(std::uint16_t group,
                                             std::uint16_t number) noexcept override {
-    return groups_.find(group)->second->at(number);
+    return groups_[group]->at(number);
   }
   void give_back(std::uint16_t group, std::uint16_t number) noexcept override {
-    groups_.find(group)->second->give_back(number);
+    groups_[group]->give_back(number);
   }
 
   [[nodiscard]] bool idle() const noexcept override {
@@ -336,19 +340,16 @@ private:
     return IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
   }
 
-  bool any_ready() noexcept {
+  // At most one ring full, so that who is ready gets a turn. The kernel is asked for more only when
+  // it showed nothing: the next call brings the rest, and hands over what these bring about.
+  void collect() noexcept {
+    std::array<io_uring_cqe*, batch> ready;
+    std::array<Completion, batch> copies;
     if (::io_uring_cq_ready(&ring_) == 0 && hidden()) {
       ++counts_.calls;
       ::io_uring_get_events(&ring_);
     }
-    return ::io_uring_cq_ready(&ring_) > 0;
-  }
-
-  // At most one ring full, so that who is ready gets a turn.
-  void collect() noexcept {
-    std::array<io_uring_cqe*, batch> ready;
-    std::array<Completion, batch> copies;
-    for (unsigned total = 0; total < room_ && any_ready();) {
+    for (unsigned total = 0; total<room_&& ::io_uring_cq_ready(&ring_)> 0;) {
       const unsigned count = ::io_uring_peek_batch_cqe(&ring_, ready.data(), batch);
       for (unsigned i = 0; i < count; ++i)
         copies[i] = {ready[i]->user_data, ready[i]->res, ready[i]->flags};
@@ -477,9 +478,9 @@ private:
   OperationLine waiting_;                                 // for room in the rings
   OperationLine owed_cancels_;                            // likewise, of requests in flight
   std::array<std::shared_ptr<Fd>, spare_room> messages_;  // sent, and to whom
-  std::unordered_map<std::uint16_t, std::unique_ptr<UringBuffers>> groups_;
-  std::unordered_map<const Operation*, Fd> pidfds_;  // of children that poll waits for
-  std::uint64_t woken_ = 0;                          // where the eventfd is read to
+  std::vector<std::unique_ptr<UringBuffers>> groups_;     // by number
+  std::unordered_map<const Operation*, Fd> pidfds_;       // of children that poll waits for
+  std::uint64_t woken_ = 0;                               // where the eventfd is read to
   DriverCounts counts_;
 };
 

@@ -281,7 +281,7 @@ BOOST_DATA_TEST_CASE(a_group_is_added_once_until_it_is_removed, on_all_drivers, 
   bench->remove_buffers(group);
   bench->add_buffers(group, 2, 16);
   BOOST_TEST(bench->buffer(group, 1).size() == 16u);
-  BOOST_TEST(bench->buffer(group, 0).data() + 16 == bench->buffer(group, 1).data());
+  BOOST_TEST(bench->buffer(group, 0).data() + 16 <= bench->buffer(group, 1).data());
   for (const unsigned wrong : {0u, 3u, 1u << 16})
     BOOST_CHECK_EXCEPTION(bench->add_buffers(9, wrong, 16), std::system_error, has_code(EINVAL));
 }

@@ -68,6 +68,9 @@ constexpr std::array<CodeInfo, code_count> codes = {{
     {Code::topology, "TOPOLOGY", Severity::note,
      "What was measured contradicts the topology that the kernel reports.",
      "Believe the measurement; a virtual machine need not show its host's cores and caches."},
+    {Code::client_bound, "CLIENT_BOUND", Severity::note,
+     "The server's CPU was idle for more than 5 % of the time, waiting for its client.",
+     "Compare the CPU time of a message, not the throughput; or use more connections."},
 }};
 
 namespace {

@@ -38,8 +38,9 @@ enum class Code : std::uint8_t {
   cut,
   check,
   topology,
+  client_bound,
 };
-inline constexpr std::size_t code_count = static_cast<std::size_t>(Code::topology) + 1;
+inline constexpr std::size_t code_count = static_cast<std::size_t>(Code::client_bound) + 1;
 
 struct CodeInfo {
   Code code;
