@@ -136,7 +136,7 @@ public:
     const bool owes = !send_owed();
     int result = 0;
     ++counts_.calls;
-    if (timeout_ns == 0 || owes || ::io_uring_cq_ready(&ring_) > 0) {
+    if (timeout_ns == 0 || owes || shown() > 0) {
       result = ::io_uring_submit_and_get_events(&ring_);
     } else if (timeout_ns < 0) {
       result = ::io_uring_submit_and_wait(&ring_, 1);
@@ -194,8 +194,8 @@ public:
   }
 
   [[nodiscard]] bool idle() const noexcept override {
-    return broken_ || (::io_uring_sq_ready(&ring_) == 0 && ::io_uring_cq_ready(&ring_) == 0 &&
-                       !hidden() && waiting_.empty() && owed_cancels_.empty() && !owes_listening_);
+    return broken_ || (::io_uring_sq_ready(&ring_) == 0 && shown() == 0 && !hidden() &&
+                       waiting_.empty() && owed_cancels_.empty() && !owes_listening_);
   }
 
   void wake() noexcept override {
@@ -273,7 +273,7 @@ private:
   bool start(Operation& operation) noexcept {
     const Request& request = *operation.request_;
     const unsigned parts = request.timeout_ns > 0 ? 2 : 1;
-    if (::io_uring_cq_ready(&ring_) + ::io_uring_sq_ready(&ring_) + parts > room_)
+    if (shown() + ::io_uring_sq_ready(&ring_) + parts > room_)
       return false;
     if (::io_uring_sq_space_left(&ring_) < parts) {
       ++counts_.calls;
@@ -335,6 +335,7 @@ private:
     return !owes_listening_;
   }
 
+  [[nodiscard]] unsigned shown() const noexcept { return ::io_uring_cq_ready(&ring_); }
   // Completions that the kernel shows only when it is entered.
   [[nodiscard]] unsigned hidden() const noexcept {
     return IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
@@ -345,11 +346,11 @@ private:
   void collect() noexcept {
     std::array<io_uring_cqe*, batch> ready;
     std::array<Completion, batch> copies;
-    if (::io_uring_cq_ready(&ring_) == 0 && hidden()) {
+    if (shown() == 0 && hidden()) {
       ++counts_.calls;
       ::io_uring_get_events(&ring_);
     }
-    for (unsigned total = 0; total<room_&& ::io_uring_cq_ready(&ring_)> 0;) {
+    for (unsigned total = 0, left = shown(); total < room_ && left > 0; left = shown()) {
       const unsigned count = ::io_uring_peek_batch_cqe(&ring_, ready.data(), batch);
       for (unsigned i = 0; i < count; ++i)
         copies[i] = {ready[i]->user_data, ready[i]->res, ready[i]->flags};
