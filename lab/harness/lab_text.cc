@@ -53,7 +53,8 @@ std::string place_of(const Series& series) {
 
 std::string heading_of(const Series& series) {
   const std::string what = is_floor(series) ? "floors" : series.placement.relation;
-  return what + place_of(series);
+  const std::string text = what + place_of(series);
+  return what.empty() && !text.empty() ? text.substr(1) : text;
 }
 
 // The names of the parameters in which the series differ.

@@ -3,7 +3,8 @@
 from machines import listed
 
 # They measure pairs, and have a series on the pair of every relation.
-PAIR_LABS = ('switch_cost', 'core_to_core', 'cache_false_sharing', 'affinity_migration')
+PAIR_LABS = ('switch_cost', 'core_to_core', 'cache_false_sharing', 'affinity_migration',
+             'io_wakeup')
 
 
 def check_pairs(report, view, lab):
