@@ -29,10 +29,6 @@ constexpr std::size_t linger_bytes = std::size_t{1} << 20;
 constexpr nanoseconds linger_limit = std::chrono::seconds(1);
 constexpr nanoseconds accept_pause = std::chrono::milliseconds(10);
 
-steady_clock::time_point turn_time() noexcept {
-  return steady_clock::time_point(nanoseconds(Loop::current()->now_ns()));
-}
-
 bool has_no_body(int status) noexcept {
   return status < 200 || status == 204 || status == 304;
 }
@@ -224,7 +220,7 @@ Task<bool> HttpServer::Connection::receive_head() {
     co_return true;
   const Waits waits(*this);
   bool begun = !decoder_.untouched();
-  auto deadline = turn_time() + (begun ? options_.head_limit : options_.idle_limit);
+  auto deadline = steady_clock::now() + (begun ? options_.head_limit : options_.idle_limit);
   while (!head) {
     if (decoder_.at_end())
       co_return false;
@@ -242,7 +238,7 @@ Task<bool> HttpServer::Connection::receive_head() {
       throw HttpError(HttpFault::timed_out, "the head did not come in time");
     if (!begun) {
       begun = true;
-      deadline = turn_time() + options_.head_limit;
+      deadline = steady_clock::now() + options_.head_limit;
     }
     head = decoder_.has_head();
   }
@@ -257,7 +253,7 @@ Task<> HttpServer::Connection::receive_body() {
   bool all = decoder_.complete();
   if (expects && !all && request.version >= 11)
     stream_.write("HTTP/1.1 100 Continue\r\n\r\n");
-  const auto deadline = turn_time() + options_.body_limit;
+  const auto deadline = steady_clock::now() + options_.body_limit;
   while (!all) {
     bool late = false;
     try {

@@ -207,10 +207,10 @@ public:
   Stream(std::shared_ptr<StreamCrew> crew, std::shared_ptr<StreamMemory> memory, Deal how,
          const StreamSubject& subject)
       : crew_(std::move(crew)), memory_(std::move(memory)),
-        lots_(deal(*memory_, crew_->workers(), how)), subject_(subject),
-        work_{.kernel = subject.kernel,
-              .pass = stream_pass(subject.kernel, subject.stores, subject.set),
-              .whole = subject.stores == Stores::library},
+        lots_(deal(*memory_, crew_->workers(), how)),
+        subject_(subject), work_{.kernel = subject.kernel,
+                                 .pass = stream_pass(subject.kernel, subject.stores, subject.set),
+                                 .whole = subject.stores == Stores::library},
         count_(work_.whole ? memory_->part(0).whole().count : memory_->chunk_count()) {}
 
   harness::Sample sample(std::uint64_t operations) override {
