@@ -4,6 +4,7 @@
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
+#include "tests/plan_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <algorithm>
@@ -30,13 +31,6 @@ std::unique_ptr<Plan> planned(const affinity::Topology& machine, Preset preset,
       {.preset = preset, .placement = "all", .values = std::move(values), .driver = driver});
   BOOST_TEST(outcome.unsupported == "");
   return std::move(outcome.plan);
-}
-
-std::string param(const SeriesPlan& series, std::string_view key) {
-  for (const auto& [name, value] : series.params)
-    if (name == key)
-      return value;
-  return {};
 }
 
 using Medians = std::vector<double>;
@@ -84,14 +78,16 @@ std::vector<Series> corner(double tasks, double threads, double pool, double cpu
 
 BOOST_AUTO_TEST_CASE(the_server_has_a_cpu_of_its_own_where_there_are_two) {
   const auto one = synthetic("pu:1");
-  for (const auto& series : planned(one, Preset::smoke)->series()) {
-    BOOST_TEST(param(series, "server_cpu") == "0");
-    BOOST_TEST(param(series, "fetching_cpus") == "0");
+  const auto on_one = planned(one, Preset::smoke);
+  for (const auto& series : on_one->series()) {
+    BOOST_TEST(param_text(series, "server_cpu") == "0");
+    BOOST_TEST(param_text(series, "fetching_cpus") == "0");
   }
   const auto many = synthetic("package:2 core:64 pu:1");
-  for (const auto& series : planned(many, Preset::smoke)->series()) {
-    BOOST_TEST(param(series, "server_cpu") == "127");
-    BOOST_TEST(param(series, "fetching_cpus") == "0-126");
+  const auto on_many = planned(many, Preset::smoke);
+  for (const auto& series : on_many->series()) {
+    BOOST_TEST(param_text(series, "server_cpu") == "127");
+    BOOST_TEST(param_text(series, "fetching_cpus") == "0-126");
   }
 }
 

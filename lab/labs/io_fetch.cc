@@ -88,11 +88,13 @@ constexpr Param params[] = {
      .full = "1K",
      .max = 16 << 20},
     {.name = "url",
-     .help = "http://ADDRESS:PORT/PATH to be fetched instead; no latency is added",
+     .help =
+         "http://ADDRESS:PORT/PATH to be fetched, with no latency added; or own: a server of its "
+         "own",
      .kind = Param::Kind::text,
-     .smoke = "",
-     .quick = "",
-     .full = ""},
+     .smoke = "own",
+     .quick = "own",
+     .full = "own"},
 };
 
 // One after the other takes the sum of all latencies; longer batches are left out.
@@ -262,7 +264,7 @@ void add_sleepers(const Setting& setting, std::int64_t latency_us) {
 
 std::vector<Source> sources_of(const Plan& plan) {
   const std::string url = plan.text("url");
-  if (!url.empty())
+  if (url != "own")
     return {{"url", 0, iouring::HttpUrl(url)}};
   std::vector<Source> sources;
   for (const std::int64_t us : plan.numbers("latency"))

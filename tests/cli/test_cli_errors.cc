@@ -59,7 +59,7 @@ const std::vector<Row> wrong = {
     {{"run", "--quik"}, "no option '--quik'; did you mean --quick\\?"},
     {{"rnu"}, "no command 'rnu'; did you mean run\\?"},
     {{"explain"}, "lab"},
-    {{"explain", "switch"}, "stands for 2 labs"},
+    {{"explain", "switch"}, "stands for \\d labs"},
     {{"show", "/nonexistent.json"}, "/nonexistent.json: No such file"},
     {{"show", "/"}, "/: is a directory"},
     {{"show", "/dev/zero"}, "/dev/zero: is longer than 256 MiB"},
