@@ -204,13 +204,10 @@ BOOST_AUTO_TEST_CASE(
   BOOST_TEST((of(1.25, true, 1) == Verdict::inconclusive));
 }
 
-BOOST_AUTO_TEST_CASE(many_waits_are_served_while_they_ask_for_less_than_one_thread) {
+BOOST_AUTO_TEST_CASE(many_waits_are_served_while_few_of_them_are_late) {
   BOOST_TEST((verdict(judge_many_waits, {crowd(300, 80e3)}) == Verdict::confirmed));
-  BOOST_TEST((verdict(judge_many_waits, {crowd(3000, 80e3)}) == Verdict::refuted));
   BOOST_TEST((verdict(judge_many_waits, {crowd(300, 20e6)}) == Verdict::refuted));
-  BOOST_TEST((verdict(judge_many_waits, {crowd(1000, 80e3)}) == Verdict::inconclusive));
-  const auto share = demand(crowd(300, 80e3));
-  BOOST_TEST(share.value().value == 0.3, boost::test_tools::tolerance(1e-9));
+  BOOST_TEST((verdict(judge_many_waits, {crowd(300, 5e6)}) == Verdict::inconclusive));
 }
 
 BOOST_AUTO_TEST_CASE(every_claim_is_judged_without_series_as_what_it_needs) {

@@ -71,8 +71,8 @@ Judgement judge_pair(const Findings& findings, const std::string& name, std::str
     return undecided(more_processes);
   Judgement judgement;
   judgement.evidence = fmt::format(
-      "two {} of {} steps take {} times what one takes, with at least {} changes of "
-      "turn in {} steps",
+      "two {} of {} steps take {} times the waits of one, with at least {} changes of turn "
+      "in {} steps",
       what, overlap_steps, with_interval(*total), seen(*series, turns_check), 2 * overlap_steps);
   if (const Metric* late = find_metric(*series, "late"); late && late->median)
     judgement.evidence += fmt::format("; a step is {} longer than asked", with_interval(*late));
@@ -105,18 +105,15 @@ double number_of(const Series& series, std::string_view param) {
   return 0;
 }
 
-std::optional<harness::Estimate> demand(const Series& series) {
-  const Metric* time = find_metric(series, "cpu");
+std::optional<bool> keeps_up(const Series& series) {
+  constexpr double soon = 0.1, behind = 1;  // of the period
+  const Metric* late = find_metric(series, "p99");
   const double period_ns = 1000 * number_of(series, "period_us");
-  if (!time || !time->median || period_ns <= 0)
+  if (!late || !late->ci || period_ns <= 0)
     return std::nullopt;
-  const double factor = number_of(series, "sleepers") / period_ns;
-  harness::Estimate share{.value = *time->median * factor, .interval = time->ci};
-  if (share.interval) {
-    share.interval->low *= factor;
-    share.interval->high *= factor;
-  }
-  return share;
+  if (late->ci->high < soon * period_ns)
+    return true;
+  return late->ci->low > behind * period_ns ? std::optional(false) : std::nullopt;
 }
 
 std::string_view measured_driver(const Findings& findings) {
@@ -212,24 +209,20 @@ Judgement judge_await_blocks_no_thread(const Findings& findings) {
 }
 
 Judgement judge_many_waits(const Findings& findings) {
-  constexpr double soon = 0.1;  // of the period
   const std::string name = crowd_name(many_sleepers, measured_driver(findings));
   const Series* series = findings.series(name);
   const Metric* late = findings.metric(name, "p99");
-  const auto busy = series ? demand(*series) : std::nullopt;
-  if (!late || !late->ci || !busy || !busy->interval)
+  const Metric* time = findings.metric(name, "cpu");
+  if (!late || !late->ci || !time || !time->median)
     return undecided("io_timers with 10000 sleepers and 6 processes or more");
-  const double period_ns = 1000 * number_of(*series, "period_us");
   Judgement judgement;
-  judgement.evidence = fmt::format(
-      "{} sleepers, each due every {}, take {} of one thread's time, and 99 % of them are less "
-      "than {} late; the thread is saturated at {:.0f} of them",
-      many_sleepers, quantity(period_ns, "ns"), percent(*busy), with_interval(*late),
-      many_sleepers / busy->value);
-  if (busy->interval->high < 1 && late->ci->high < soon * period_ns)
-    judgement.verdict = Verdict::confirmed;
-  else if (busy->interval->low > 1 || late->ci->low > period_ns)
-    judgement.verdict = Verdict::refuted;
+  judgement.evidence =
+      fmt::format("of {} sleepers in one thread, each due every {}, 99 % are less than {} late; a "
+                  "sleep takes {} of CPU time",
+                  many_sleepers, quantity(1000 * number_of(*series, "period_us"), "ns"),
+                  with_interval(*late), with_interval(*time));
+  if (const auto kept_up = keeps_up(*series))
+    judgement.verdict = *kept_up ? Verdict::confirmed : Verdict::refuted;
   else
     judgement.needs = quieter;
   return judgement;

@@ -22,9 +22,9 @@ std::string program_name(std::string_view program, std::string_view driver);
 // A parameter of a series as a number; 0 without one.
 double number_of(const harness::Series& series, std::string_view param);
 
-// Which share of a thread's time the sleepers of a series ask for: CPU time of a sleep (metric
-// "cpu") times sleepers by period. Above 1 the thread is saturated.
-std::optional<harness::Estimate> demand(const harness::Series& series);
+// Does one thread serve the sleepers of a series? Yes where 99 % go on within a tenth of a period,
+// no where more than 1 % are late by a whole one: then it falls behind. Nothing between the two.
+std::optional<bool> keeps_up(const harness::Series& series);
 
 // The driver that a loop's series were measured on: io_uring, or epoll where that is missing; "".
 std::string_view measured_driver(const harness::Findings& findings);

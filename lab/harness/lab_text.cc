@@ -181,6 +181,28 @@ private:
     }
   }
 
+  // The words that all rows of a section share and the lab's other series do not: no column of the
+  // section would say them.
+  [[nodiscard]] std::string shared_words(const std::vector<const Series*>& rows) const {
+    std::vector<const Series*> all;
+    for (const auto& series : result_.series)
+      if (!series.metrics.empty())
+        all.push_back(&series);
+    const auto columns = varying(rows);
+    std::string words;
+    for (const auto& name : varying(all)) {
+      const std::string word = param_text(*rows.front(), name);
+      const bool shared = std::ranges::find(columns, name) == columns.end() &&
+                          std::ranges::all_of(rows, [&](const auto* series) {
+                            return param_text(*series, name) == word;
+                          });
+      if (shared && !word.empty() && word != rows.front()->placement.relation &&
+          word.find_first_of("0123456789") != 0)
+        words += " " + word;
+    }
+    return words;
+  }
+
   void sections() {
     std::vector<std::string> headings;
     std::map<std::string, std::vector<const Series*>> rows;
@@ -194,8 +216,10 @@ private:
         headings.push_back(heading);
       rows[heading].push_back(&series);
     }
-    for (const auto& heading : headings)
-      section(heading, rows[heading]);
+    for (const auto& heading : headings) {
+      const std::string words = is_floor(*rows[heading].front()) ? "" : shared_words(rows[heading]);
+      section(heading.ends_with(words) ? heading : heading + words, rows[heading]);
+    }
   }
 
   // The metrics that some row has and the lab wants shown, in the lab's order.

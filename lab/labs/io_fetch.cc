@@ -88,9 +88,7 @@ constexpr Param params[] = {
      .full = "1K",
      .max = 16 << 20},
     {.name = "url",
-     .help =
-         "http://ADDRESS:PORT/PATH to be fetched, with no latency added; or own: a server of its "
-         "own",
+     .help = "http://ADDRESS:PORT/PATH to be fetched, with no latency added; own: our server",
      .kind = Param::Kind::text,
      .smoke = "own",
      .quick = "own",

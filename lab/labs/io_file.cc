@@ -471,7 +471,7 @@ Judgement judge_minimal_overhead(const Findings& findings) {
 
 constexpr ClaimInfo claims[] = {
     {.id = "C72",
-     .text = "Of threads, processes and asynchronous code the last has the least overhead",
+     .text = "Least overhead has asynchronous code: to read from a device",
      .source = "S3",
      .judge = judge_minimal_overhead},
     {.id = "C92",

@@ -449,7 +449,8 @@ constexpr ClaimInfo claims[] = {
      .source = "S0",
      .judge = apparatus::judge_workers_and_tasks},
     {.id = "C72",
-     .text = "Overhead: of tasks least, of threads more, of processes most",
+     .text = "Least overhead have asynchronous tasks, then threads, then processes: to make and "
+             "end one",
      .source = "S3",
      .judge = apparatus::judge_ranks},
     {.id = "C74",

@@ -246,21 +246,27 @@ std::string quote(const Findings& findings, std::string_view series, std::string
   return found && found->median ? with_interval(*found) : "";
 }
 
-// How many sleeps a second keep the loop's thread busy, by the most sleepers measured.
-std::string saturation(const Findings& findings, std::string_view driver) {
-  const Series* most = nullptr;
-  for (const auto& series : findings.result().series)
-    if (series.driver == driver && series.name.ends_with(fmt::format("/{}", driver)) &&
-        find_metric(series, "cpu") &&
-        (!most || number_of(series, "sleepers") >= number_of(*most, "sleepers")))
+// The most sleepers that the loop's thread served in time, and the fewest that it did not.
+std::string served(const Findings& findings, std::string_view driver) {
+  const Series *most = nullptr, *too_many = nullptr;
+  for (const auto& series : findings.result().series) {
+    const auto kept_up = series.driver == driver ? apparatus::keeps_up(series) : std::nullopt;
+    if (!kept_up || !series.name.ends_with(fmt::format("/{}", driver)))
+      continue;
+    const double sleepers = number_of(series, "sleepers");
+    if (*kept_up && (!most || sleepers > number_of(*most, "sleepers")))
       most = &series;
+    if (!*kept_up && (!too_many || sleepers < number_of(*too_many, "sleepers")))
+      too_many = &series;
+  }
   if (!most)
     return "";
-  const Metric* time = find_metric(*most, "cpu");
-  return fmt::format("{} takes {} of CPU a sleep with {} sleepers, so that one thread is busy at "
-                     "{} sleeps a second",
-                     driver, with_interval(*time), number_of(*most, "sleepers"),
-                     quantity(1e9 / *time->median, ""));
+  const double rate = number_of(*most, "sleepers") / number_of(*most, "period_us") * 1e6;
+  return fmt::format(
+      " The loop on {} keeps up with {} sleepers, {}{}; a sleep costs {} of CPU time.", driver,
+      number_of(*most, "sleepers"), quantity(rate, "1/s"),
+      too_many ? fmt::format(", not with {}", number_of(*too_many, "sleepers")) : "",
+      with_interval(*find_metric(*most, "cpu")));
 }
 
 // From how many sleepers on the loop needs less CPU a sleep than timerfds.
@@ -303,8 +309,7 @@ std::string answer(const Findings& findings) {
   if (const auto crowd = quote(findings, crowd_name(many_sleepers, driver), "p99"); !crowd.empty())
     text += fmt::format(" Of {} sleepers in one thread 99 % are less than {} late.", many_sleepers,
                         crowd);
-  if (const auto busy = saturation(findings, driver); !busy.empty())
-    text += " The loop on " + busy + ".";
+  text += served(findings, driver);
   text += crossover(findings, driver);
   return text.empty() ? "No sleeper could be measured." : text;
 }

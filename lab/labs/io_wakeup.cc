@@ -208,31 +208,31 @@ std::string rest_sentence(const Findings& findings, std::string_view relation,
                      percent(*ratio), gap_text(gaps.front()));
 }
 
-// Where one mechanism wins over another: the gaps, and the ratio at the first and the last.
+// One mechanism beside another: the ratio at the shortest gap, and the gaps at which one wins.
 std::string duel(const Findings& findings, std::string_view relation, std::string_view a,
                  std::string_view b, const std::vector<std::int64_t>& gaps) {
-  std::string wins, loses, ratios;
+  std::string wins, loses, ratio_text;
   for (const auto gap_us : gaps) {
     const auto ratio = findings.ratio(series_name(relation, a, gap_us),
                                       series_name(relation, b, gap_us), "one_way");
     if (!ratio)
       continue;
-    ratios +=
-        fmt::format("{}{} at {}", ratios.empty() ? "" : ", ", percent(*ratio), gap_text(gap_us));
+    if (ratio_text.empty())
+      ratio_text = fmt::format("{} takes {} of {} at {}", a, percent(*ratio), b, gap_text(gap_us));
     if (!ratio->interval)
       continue;
     std::string& side = ratio->interval->high < 1 ? wins : loses;
     if (ratio->interval->high < 1 || ratio->interval->low > 1)
       side += (side.empty() ? "" : ", ") + gap_text(gap_us);
   }
-  if (ratios.empty())
+  if (ratio_text.empty())
     return "";
-  std::string verdict = wins.empty() && loses.empty() ? "no gap tells them apart" : "";
+  std::string verdict = wins.empty() && loses.empty() ? ", and no gap tells them apart" : "";
   if (!wins.empty())
-    verdict = fmt::format("{} wins at {}", a, wins);
+    verdict += ", and wins at " + wins;
   if (!loses.empty())
-    verdict += fmt::format("{}{} wins at {}", verdict.empty() ? "" : ", ", b, loses);
-  return fmt::format(" {} takes {} of {}: {}.", a, ratios, b, verdict);
+    verdict += ", and loses at " + loses;
+  return fmt::format(" {}{}.", ratio_text, verdict);
 }
 
 std::string answer(const Findings& findings) {
@@ -245,15 +245,12 @@ std::string answer(const Findings& findings) {
     const auto [quickest, slowest] = extremes(findings, relation, gaps.front());
     if (!quickest.metric)
       continue;
+    const bool first = text.empty();
     text += fmt::format("{}{}: a sleeping thread goes on {} after a wake-up by {}, {} by {}.",
-                        text.empty() ? "" : " ", relation, with_interval(*quickest.metric),
+                        first ? "" : " ", relation, with_interval(*quickest.metric),
                         quickest.mechanism, with_interval(*slowest.metric), slowest.mechanism);
-    if (const Metric* paid =
-            findings.metric(series_name(relation, quickest.mechanism, gaps.front()), "call");
-        paid && paid->median)
-      text += fmt::format(" The waker's call takes {}.", with_interval(*paid));
     text += rest_sentence(findings, relation, quickest.mechanism, gaps);
-    if (text.find("msg_ring takes") == std::string::npos) {
+    if (first) {
       text += duel(findings, relation, "msg_ring", "eventfd", gaps);
       text += duel(findings, relation, "post-io_uring", "post-epoll", gaps);
     }
