@@ -304,12 +304,11 @@ Judgement judge_throughput(const Findings& findings) {
     return judgement;
   judgement.evidence = fmt::format(
       "{} connections: {} serves {} with {} of CPU a message and p99 {}, threads {} with {} and "
-      "{}; a connection keeps {} of memory against {}.{}",
+      "{}; a connection keeps {} of memory against {}",
       count, loop, quote(sweep, loop, count, "throughput"), quote(sweep, loop, count, "cpu"),
       quote(sweep, loop, count, "p99"), quote(sweep, "threads", count, "throughput"),
       quote(sweep, "threads", count, "cpu"), quote(sweep, "threads", count, "p99"),
-      quote(sweep, loop, count, "memory"), quote(sweep, "threads", count, "memory"),
-      crossover(sweep, loop, "threads"));
+      quote(sweep, loop, count, "memory"), quote(sweep, "threads", count, "memory"));
   if (*who == Cheaper::neither) {
     judgement.needs = "a quieter machine or more processes";
     return judgement;
