@@ -9,6 +9,7 @@
 #include "iouring/epoll_call.hh"
 #include "iouring/interruptions.hh"
 #include "iouring/operation_line.hh"
+#include "iouring/pidfds.hh"
 #include "iouring/under_way.hh"
 #include "iouring/uring_buffers.hh"
 #include "iouring/uring_request.hh"
@@ -28,7 +29,6 @@
 #include <memory>
 #include <mutex>
 #include <span>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -283,8 +283,8 @@ private:
     }
     io_uring_sqe* const sqe = ::io_uring_get_sqe(&ring_);
     prepare(*sqe, request);
-    if (const auto child = pidfds_.find(&operation); child != pidfds_.end())
-      ::io_uring_prep_poll_add(sqe, child->second.get(), POLLIN);
+    if (const Fd* const child = pidfds_.find(operation))
+      ::io_uring_prep_poll_add(sqe, child->get(), POLLIN);
     ::io_uring_sqe_set_data(sqe, &operation);
     operation.parts_ = static_cast<std::uint8_t>(parts);
     if (parts == 2) {
@@ -307,7 +307,7 @@ private:
     if (tried.next == Tried::Next::done)
       finish(operation, tried.result, 0);
     else
-      pidfds_.emplace(&operation, Fd(progress.pidfd));
+      pidfds_.add(operation, Fd(progress.pidfd));
     return tried.next != Tried::Next::done;
   }
 
@@ -397,9 +397,9 @@ private:
 
   // All parts of a request are in.
   void conclude(Operation& operation) noexcept {
-    if (const auto child = pidfds_.find(&operation);
-        child != pidfds_.end() && operation.result_ >= 0 && !draining_) {
-      Progress progress{.pidfd = child->second.get()};
+    const Fd* const child = pidfds_.find(operation);
+    if (child && operation.result_ >= 0 && !draining_) {
+      Progress progress{.pidfd = child->get()};
       operation.result_ = try_call(*operation.request_, progress, counts_.calls).result;
     }
     const bool cut_short = operation.result_ == -ECANCELED || operation.result_ == -EINTR;
@@ -418,8 +418,7 @@ private:
   void finish(Operation& operation, int result, std::uint32_t flags) noexcept {
     under_way_.leave(operation);
     ++counts_.completed;
-    if (!pidfds_.empty())
-      pidfds_.erase(&operation);
+    pidfds_.erase(operation);
     if (!draining_)
       operation.complete(result, flags);
   }
@@ -480,8 +479,8 @@ private:
   OperationLine owed_cancels_;                            // likewise, of requests in flight
   std::array<std::shared_ptr<Fd>, spare_room> messages_;  // sent, and to whom
   std::vector<std::unique_ptr<UringBuffers>> groups_;     // by number
-  std::unordered_map<const Operation*, Fd> pidfds_;       // of children that poll waits for
-  std::uint64_t woken_ = 0;                               // where the eventfd is read to
+  PidFds pidfds_;
+  std::uint64_t woken_ = 0;  // where the eventfd is read to
   DriverCounts counts_;
 };
 
