@@ -12,6 +12,7 @@
 
 #include <cstdlib>
 #include <ostream>
+#include <set>
 
 using namespace schedlab;
 using namespace schedlab::tests;
@@ -58,10 +59,22 @@ std::vector<std::string> in_world(const World& world, std::vector<std::string> c
   return argv;
 }
 
+// A lab whose series are driven by a loop.
+std::vector<std::string> run_with(const std::string& driver) {
+  return {program(), "run", "io_tasks", "--smoke", "--no-progress", "--json", "--driver", driver};
+}
 Output run_in(const World& world, const std::string& driver) {
-  return capture(in_world(world, {program(), "run", "null", "--smoke", "--no-progress", "--json",
-                                  "--driver", driver}),
-                 {}, 120'000);
+  return capture(in_world(world, run_with(driver)), {}, 120'000);
+}
+
+// The drivers that measured series name.
+std::set<std::string> drivers_of(const harness::Document& document) {
+  std::set<std::string> drivers;
+  for (const auto& lab : document.labs)
+    for (const auto& series : lab.series)
+      if (!series.metrics.empty() && !series.driver.empty())
+        drivers.insert(series.driver);
+  return drivers;
 }
 
 bool has(const std::string& text, const std::string& part) {
@@ -105,14 +118,19 @@ BOOST_DATA_TEST_CASE(where_io_uring_is_refused_epoll_and_auto_run,
     BOOST_TEST_REQUIRE(!output.out.empty());
     const auto document = harness::parse_document(output.out, "standard output");
     BOOST_TEST(document.run.driver == driver);
+    BOOST_TEST((drivers_of(document) == std::set<std::string>{"epoll"}));
   }
 }
 
-BOOST_AUTO_TEST_CASE(where_io_uring_works_it_can_be_forced) {
-  const Output output = run_program(
-      {"run", "null", "--smoke", "--no-progress", "--driver", "io_uring", "-o", "/dev/null"});
+BOOST_AUTO_TEST_CASE(where_io_uring_works_it_can_be_forced_and_auto_takes_it) {
   const bool works = has(capture({restrict_program(), "--show"}).out, "io_uring works");
-  BOOST_TEST(output.cause.value == (works ? 0 : 77), output.err);
+  for (const std::string driver : {"io_uring", "auto"}) {
+    const Output output = capture(run_with(driver), {}, 120'000);
+    BOOST_TEST(output.cause.value == (works || driver == "auto" ? 0 : 77), output.err);
+    if (output.cause.value == 0)
+      BOOST_TEST((drivers_of(harness::parse_document(output.out, "standard output")) ==
+                  std::set<std::string>{works ? "io_uring" : "epoll"}));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_plan_needs_no_driver) {
