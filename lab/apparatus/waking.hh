@@ -80,6 +80,7 @@ private:
   std::array<std::string, 2> failures_;  // of opening, by side
   std::uint64_t wakes_ = 0;              // over all samples
   std::uint64_t sleeps_ = 0;
+  double least_sleeps_ = 0;
   std::uint64_t backward_ = 0;
   Team team_;
 };

@@ -261,8 +261,9 @@ std::string answer(const Findings& findings) {
   const Sweep sweep(findings);
   if (sweep.counts().empty())
     return "Nothing could be measured: the client needs a CPU beside the server's.";
-  std::string text = fmt::format("A message costs the server's CPU with {} connection(s): {}",
-                                 sweep.counts().front(), costs_at(sweep, sweep.counts().front()));
+  const std::int64_t least = sweep.counts().front();
+  std::string text = fmt::format("A message costs the server's CPU with {} connection{}: {}", least,
+                                 least == 1 ? "" : "s", costs_at(sweep, least));
   if (sweep.counts().size() > 1)
     text +=
         fmt::format("; with {}: {}", sweep.counts().back(), costs_at(sweep, sweep.counts().back()));
