@@ -171,7 +171,7 @@ BOOST_AUTO_TEST_CASE(a_hundred_thousand_tasks_sleep_in_one_loop) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(more_timerfds_than_open_files_are_refused_with_the_limit) {
+BOOST_AUTO_TEST_CASE(more_timerfds_than_open_files_are_told_with_the_limit) {
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
   rlimit few = before;
@@ -180,7 +180,6 @@ BOOST_AUTO_TEST_CASE(more_timerfds_than_open_files_are_refused_with_the_limit) {
   BOOST_TEST(too_many_timerfds(100) == "");
   BOOST_TEST(too_many_timerfds(500) == "a timerfd for each takes 500 open files, and 200 are "
                                        "allowed; raise ulimit -n");
-  BOOST_CHECK_THROW(make_timerfd_sleepers(options_for(500, 1'000'000)), std::system_error);
   ::setrlimit(RLIMIT_NOFILE, &before);
 }
 
