@@ -7,6 +7,7 @@
 #include "lab/apparatus/task_rules.hh"
 #include "lab/apparatus/work_length.hh"
 #include "tests/iouring_drivers.hh"
+#include "tests/sanitized.hh"
 
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
@@ -92,10 +93,10 @@ BOOST_DATA_TEST_CASE(a_waiting_task_holds_its_frame_and_little_more, on_all_driv
     const auto sample = subject->sample(1);
     BOOST_TEST(sample.values[0] > 64);
     BOOST_TEST(sample.values[0] < 1024);
+    if (sanitized)  // which keeps memory of its own
+      continue;
     BOOST_TEST(sample.values[1] > 0.8 * sample.values[0]);
-#if !defined(__SANITIZE_ADDRESS__)
     BOOST_TEST(sample.values[1] < 8 * sample.values[0]);
-#endif
   }
   all_hold(*subject);
 }
@@ -151,7 +152,8 @@ BOOST_DATA_TEST_CASE(a_hundred_tasks_wait_in_one_thread, on_all_drivers, driver)
       make_waits_in_one_thread({.cpu = usable().first(), .usable = usable(), .driver = driver});
   const auto sample = subject->sample(5);
   BOOST_TEST(sample.values[1] > 0);
-  all_hold(*subject);
+  if (!thread_sanitizer)  // which has a thread of its own
+    all_hold(*subject);
 }
 
 BOOST_DATA_TEST_CASE(a_sleeper_wakes_in_every_episode_whatever_is_beside_it,

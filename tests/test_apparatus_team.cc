@@ -3,6 +3,7 @@
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
 #include "tests/left_behind.hh"
+#include "tests/sanitized.hh"
 #include "tests/task_kind.hh"
 
 #include <boost/test/data/test_case.hpp>
@@ -38,18 +39,11 @@ private:
 namespace {
 
 using testing::Board;
+using testing::thread_sanitizer;
 
 const std::array kinds = {TaskKind::threads, TaskKind::processes};
 const affinity::CpuSet usable = affinity::thread_affinity();
 constexpr unsigned no_such_cpu = 4000;
-
-#if defined(__SANITIZE_THREAD__)
-constexpr bool thread_sanitizer = true;
-#elif defined(__has_feature)
-constexpr bool thread_sanitizer = __has_feature(thread_sanitizer);
-#else
-constexpr bool thread_sanitizer = false;
-#endif
 
 using Places = std::vector<std::optional<unsigned>>;
 

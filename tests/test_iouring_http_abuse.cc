@@ -8,6 +8,7 @@
 #include "lab/base/file.hh"
 #include "lab/base/text.hh"
 #include "tests/iouring_http.hh"
+#include "tests/sanitized.hh"
 
 #include <boost/test/data/test_case.hpp>
 #include <sys/resource.h>
@@ -28,13 +29,6 @@ using iouring::Task;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-constexpr bool sanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool sanitized = false;
-#endif
 constexpr std::size_t flood = sanitized ? 20'000 : 1'000'000;
 constexpr const char* request_text = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 

@@ -9,6 +9,7 @@
 #include "iouring/timeout.hh"
 #include "lab/base/child.hh"
 #include "tests/iouring_drivers.hh"
+#include "tests/sanitized.hh"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -28,12 +29,6 @@ using namespace schedlab::testing;
 using namespace std::chrono_literals;
 
 namespace {
-
-#if defined(__has_feature)
-constexpr bool slow = __has_feature(thread_sanitizer) || __has_feature(address_sanitizer);
-#else
-constexpr bool slow = false;
-#endif
 
 Task<> note(std::vector<int>& order, int number, int times) {
   for (int i = 0; i < times; ++i) {
@@ -153,7 +148,7 @@ BOOST_DATA_TEST_CASE(a_hundred_thousand_sleep_at_once, on_all_drivers, choice) {
 BOOST_DATA_TEST_CASE(what_other_threads_post_runs_once_and_in_each_thread_s_order, on_all_drivers,
                      choice) {
   constexpr int threads = 4;
-  constexpr int posts = slow ? 5'000 : 100'000;
+  constexpr int posts = sanitized ? 5'000 : 100'000;
   Loop loop(on(choice));
   std::array<int, threads> next{};
   int wrong = 0, left = threads * posts;
@@ -179,7 +174,7 @@ BOOST_DATA_TEST_CASE(what_other_threads_post_runs_once_and_in_each_thread_s_orde
 BOOST_DATA_TEST_CASE(one_post_after_another_wakes_a_sleeping_loop_each_time, on_all_drivers,
                      choice) {
   // Each is posted only after the one before has run: a lost wake-up would stop it for ever.
-  constexpr int rounds = slow ? 2'000 : 20'000;
+  constexpr int rounds = sanitized ? 2'000 : 20'000;
   Loop loop(on(choice));
   Gate gate;
   std::atomic<int> seen = 0;
@@ -196,7 +191,7 @@ BOOST_DATA_TEST_CASE(one_post_after_another_wakes_a_sleeping_loop_each_time, on_
 }
 
 BOOST_DATA_TEST_CASE(loops_of_two_threads_wake_each_other, on_all_drivers, choice) {
-  constexpr int rounds = slow ? 2'000 : 20'000;
+  constexpr int rounds = sanitized ? 2'000 : 20'000;
   struct Player {
     Loop* mine = nullptr;
     Player* other = nullptr;

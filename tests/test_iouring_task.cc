@@ -4,6 +4,7 @@
 #include "iouring/loop.hh"
 #include "iouring/sleep.hh"
 #include "iouring/start.hh"
+#include "tests/sanitized.hh"
 
 #include <boost/test/unit_test.hpp>
 
@@ -87,13 +88,7 @@ T run(Task<T> task) {
   return loop.run(std::move(task));
 }
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-constexpr bool sanitized = __has_feature(thread_sanitizer) || __has_feature(address_sanitizer);
-#else
-constexpr bool sanitized = false;
-#endif
+using testing::sanitized;
 // The sanitizers' own frames do not transfer symmetrically in all compilers.
 constexpr int million = sanitized ? 10'000 : 1'000'000;
 constexpr std::size_t deep = sanitized ? 2'000 : 100'000;
