@@ -12,6 +12,7 @@
 
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/echo.hh"
+#include "lab/apparatus/loopback.hh"
 #include "lab/base/text.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
@@ -146,6 +147,7 @@ void add_pair(Plan& plan, const affinity::Pair& pair) {
 }
 
 void plan_series(Plan& plan) {
+  apparatus::require_loopback();
   const auto pairs = affinity::choose_pairs(plan.topology(), plan.placement());
   for (const auto& pair : pairs.chosen)
     if (const std::string reason = why_not(pair); reason.empty())

@@ -16,6 +16,7 @@
 #include "lab/apparatus/fetch.hh"
 #include "lab/apparatus/fetch_server.hh"
 #include "lab/apparatus/fetch_surface.hh"
+#include "lab/apparatus/loopback.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/merge.hh"
@@ -261,8 +262,7 @@ void add_sleepers(const Setting& setting, std::int64_t latency_us) {
 }
 
 std::vector<Source> sources_of(const Plan& plan) {
-  const std::string url = plan.text("url");
-  if (url != "own")
+  if (const std::string url = plan.text("url"); url != "own")
     return {{"url", 0, iouring::HttpUrl(url)}};
   std::vector<Source> sources;
   for (const std::int64_t us : plan.numbers("latency"))
@@ -271,6 +271,7 @@ std::vector<Source> sources_of(const Plan& plan) {
 }
 
 void plan_series(Plan& plan) {
+  apparatus::require_loopback();
   const auto sources = sources_of(plan);
   Setting setting{plan, places_for(plan), std::make_shared<apparatus::FetchStage>(),
                   apparatus::driver_arms(plan)};
