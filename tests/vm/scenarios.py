@@ -22,12 +22,12 @@ UNPLUG = '''
 unplug() {
   local name=$1 cpu=$2
   shift 2
-  step "unplug/$name" schedlab run switch_cost --full --processes 3 --json "$@" &
+  step "unplug/$name" schedlab run switch_cost --full --processes 12 --json "$@" &
   local tries=0
   until [ "$(left_behind | wc -l)" -ge 2 ] || [ $((tries += 1)) = 50 ]; do
     sleep 0.2
   done
-  sleep 2  # the first of three replicates measures
+  sleep 2  # one of the first of twelve replicates measures
   switch_cpu "$cpu" 0
   wait
   note "unplug/$name.left" left_behind
