@@ -270,8 +270,8 @@ std::string answer(const Findings& findings) {
     text +=
         fmt::format("; with {}: {}", sweep.counts().back(), costs_at(sweep, sweep.counts().back()));
   text += ".";
-  for (const auto [a, b] : {std::pair{"io_uring", "threads"}, std::pair{"epoll", "threads"},
-                            std::pair{"io_uring", "epoll"}})
+  for (const auto& [a, b] : {std::pair{"io_uring", "threads"}, std::pair{"epoll", "threads"},
+                             std::pair{"io_uring", "epoll"}})
     text += crossover(sweep, a, b);
   return text;
 }
