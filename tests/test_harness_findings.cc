@@ -49,15 +49,20 @@ BOOST_AUTO_TEST_CASE(a_series_and_its_metric_are_found_by_name_or_are_null) {
   BOOST_TEST(find_metric(lab.series[0], "hop") == &lab.series[0].metrics[0]);
 }
 
-BOOST_AUTO_TEST_CASE(a_parameter_is_found_by_name_and_told_as_text) {
+BOOST_AUTO_TEST_CASE(a_parameter_is_found_by_name_and_told_as_text_or_number) {
   Series one;
-  one.params = {{"pages", Value("base")}, {"ratio", Value(0.25)}, {"count", Value(64)}};
+  one.params = {
+      {"pages", Value("base")}, {"ratio", Value(0.25)}, {"count", Value(64)}, {"us", Value("100")}};
   BOOST_TEST(find_param(one, "ratio") == &one.params[1].second);
   BOOST_TEST(find_param(one, "page") == nullptr);
   BOOST_TEST(param_text(one, "pages") == "base");
   BOOST_TEST(param_text(one, "ratio") == "0.25");
   BOOST_TEST(param_text(one, "count") == "64");
   BOOST_TEST(param_text(one, "page") == "");
+  BOOST_TEST(param_number(one, "ratio") == 0.25);
+  BOOST_TEST(param_number(one, "us") == 100);
+  BOOST_TEST(param_number(one, "pages") == 0);
+  BOOST_TEST(param_number(one, "page") == 0);
 }
 
 BOOST_AUTO_TEST_CASE(a_ratio_and_a_difference_are_paired_by_process) {

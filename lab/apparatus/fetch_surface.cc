@@ -30,14 +30,6 @@ std::string fetch_cell(std::string_view row, std::int64_t count, std::string_vie
   return fmt::format("{}/{}/{}", row, count, method);
 }
 
-double param_number(const harness::Series& series, std::string_view key) {
-  for (const auto& [name, value] : series.params)
-    if (name == key)
-      return value.number() ? *value.number()
-                            : static_cast<double>(to_number(*value.text()).value_or(0));
-  return 0;
-}
-
 std::string FetchCell::with(std::string_view method) const {
   return fetch_cell(row, static_cast<std::int64_t>(count), method);
 }
@@ -45,8 +37,9 @@ std::string FetchCell::with(std::string_view method) const {
 std::vector<FetchCell> fetch_cells(const harness::Findings& findings, std::string_view method) {
   std::vector<FetchCell> cells;
   for (const auto& series : findings.result().series) {
-    FetchCell one{series.name.substr(0, series.name.find('/')), param_number(series, "latency_us"),
-                  param_number(series, "fetches")};
+    FetchCell one{series.name.substr(0, series.name.find('/')),
+                  harness::param_number(series, "latency_us"),
+                  harness::param_number(series, "fetches")};
     if (harness::find_metric(series, "batch") && series.name == one.with(method))
       cells.push_back(std::move(one));
   }

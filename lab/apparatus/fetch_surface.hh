@@ -18,9 +18,6 @@ std::string latency_name(std::int64_t us);
 // The name of a series.
 std::string fetch_cell(std::string_view row, std::int64_t count, std::string_view method);
 
-// A number among the params of a series; 0 if there is none.
-double param_number(const harness::Series& series, std::string_view key);
-
 // A place of the surface that a method was measured in.
 struct FetchCell {
   std::string row;

@@ -1,7 +1,6 @@
 #include "lab/apparatus/sleep_verdicts.hh"
 
 #include "lab/apparatus/sleep_overlap.hh"
-#include "lab/base/text.hh"
 #include "lab/harness/numbers.hh"
 
 #include <fmt/format.h>
@@ -97,18 +96,10 @@ std::string program_name(std::string_view program, std::string_view driver) {
   return driver.empty() ? std::string(program) : fmt::format("{}/{}", program, driver);
 }
 
-double number_of(const Series& series, std::string_view param) {
-  for (const auto& [name, value] : series.params)
-    if (name == param)
-      return value.text() ? static_cast<double>(to_number(*value.text()).value_or(0))
-                          : *value.number();
-  return 0;
-}
-
 std::optional<bool> keeps_up(const Series& series) {
   constexpr double soon = 0.1, behind = 1;  // of the period
   const Metric* late = find_metric(series, "p99");
-  const double period_ns = 1000 * number_of(series, "period_us");
+  const double period_ns = 1000 * param_number(series, "period_us");
   if (!late || !late->ci || period_ns <= 0)
     return std::nullopt;
   if (late->ci->high < soon * period_ns)
@@ -162,7 +153,7 @@ Judgement judge_sleep(const Findings& findings) {
   judgement.evidence = fmt::format(
       "a coroutine that slept {:.0f} us went on {} after it was due, {} too early; of a "
       "second that is {:.4f} %",
-      number_of(*series, "period_us"), with_interval(*late), seen(*series, early),
+      param_number(*series, "period_us"), with_interval(*late), seen(*series, early),
       100 * *late->median / second_ns);
   if (fails(*series, early) || late->ci->low > tolerable * second_ns)
     judgement.verdict = Verdict::refuted;
@@ -183,7 +174,7 @@ Judgement judge_two_processes(const Findings& findings) {
   const Series* series = findings.series("processes");
   if (judgement.evidence.empty() || !started || !started->interval)
     return judgement;
-  const double wait_ns = 1000 * overlap_steps * number_of(*series, "step_us");
+  const double wait_ns = 1000 * overlap_steps * param_number(*series, "step_us");
   judgement.evidence += fmt::format("; to start and end both adds {}",
                                     harness::below_resolution(*started->interval)
                                         ? "what is below resolution"
@@ -219,7 +210,7 @@ Judgement judge_many_waits(const Findings& findings) {
   judgement.evidence =
       fmt::format("of {} sleepers in one thread, each due every {}, 99 % are less than {} late; a "
                   "sleep takes {} of CPU time",
-                  many_sleepers, quantity(1000 * number_of(*series, "period_us"), "ns"),
+                  many_sleepers, quantity(1000 * param_number(*series, "period_us"), "ns"),
                   with_interval(*late), with_interval(*time));
   if (const auto kept_up = keeps_up(*series))
     judgement.verdict = *kept_up ? Verdict::confirmed : Verdict::refuted;

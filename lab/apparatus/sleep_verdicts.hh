@@ -19,9 +19,6 @@ std::string crowd_name(std::int64_t sleepers, std::string_view arm);
 std::string alone_name(std::string_view arm, bool slack);
 std::string program_name(std::string_view program, std::string_view driver);
 
-// A parameter of a series as a number; 0 without one.
-double number_of(const harness::Series& series, std::string_view param);
-
 // Does one thread serve the sleepers of a series? Yes where 99 % go on within a tenth of a period,
 // no where more than 1 % are late by a whole one: then it falls behind. Nothing between the two.
 std::optional<bool> keeps_up(const harness::Series& series);

@@ -1,5 +1,7 @@
 #include "lab/harness/findings.hh"
 
+#include "lab/base/text.hh"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -47,6 +49,14 @@ std::string param_text(const Series& series, std::string_view name) {
   if (!value)
     return "";
   return value->text() ? *value->text() : fmt::format("{:g}", *value->number());
+}
+
+double param_number(const Series& series, std::string_view name) {
+  const Value* value = find_param(series, name);
+  if (!value)
+    return 0;
+  return value->number() ? *value->number()
+                         : static_cast<double>(to_number(*value->text()).value_or(0));
 }
 
 std::optional<double> median_in(const Metric& metric, std::uint32_t process) noexcept {

@@ -40,6 +40,9 @@ const Value* find_param(const Series& series, std::string_view name) noexcept;
 // The same as text, a number in its shortest form; empty if there is none of that name.
 std::string param_text(const Series& series, std::string_view name);
 
+// The same as a number; 0 if there is none of that name, or a text that is none.
+double param_number(const Series& series, std::string_view name);
+
 // The median of a metric in one process; nothing if it was not measured there.
 std::optional<double> median_in(const Metric& metric, std::uint32_t process) noexcept;
 

@@ -311,7 +311,7 @@ std::string refusals(const Findings& findings) {
     if (const Metric* none = find_metric(series, "refused");
         none && none->median && !series.name.starts_with("three/") && *none->median > 0)
       return fmt::format(" {} of {} connections were refused.", *none->median,
-                         apparatus::param_number(series, "fetches"));
+                         param_number(series, "fetches"));
   return "";
 }
 
@@ -345,8 +345,8 @@ bool is_valid(const Series* series) {
 Judgement judge_threads_fetch_faster(const Findings& findings) {
   Judgement judgement;
   for (const auto& series : findings.result().series) {
-    if (!series.name.ends_with("/threads") || apparatus::param_number(series, "fetches") < 3 ||
-        apparatus::param_number(series, "latency_us") < 1000 || series.name.starts_with("three/"))
+    if (!series.name.ends_with("/threads") || param_number(series, "fetches") < 3 ||
+        param_number(series, "latency_us") < 1000 || series.name.starts_with("three/"))
       continue;
     const std::string where = series.name.substr(0, series.name.rfind('/'));
     const auto ratio = findings.ratio(series.name, where + "/sequential", "batch");

@@ -293,15 +293,10 @@ std::string how_direct(const Series& series) {
   return *from->median > 0.9 ? "real" : "not real";
 }
 
-std::string param_of(const Series& series, std::string_view name) {
-  const auto found = std::ranges::find(series.params, name, &Fields::value_type::first);
-  return found == series.params.end() || !found->second.text() ? "" : *found->second.text();
-}
-
 // Says in the params of what was read with O_DIRECT whether that was so.
 void conclude(const Plan&, LabResult& result) {
   for (auto& series : result.series)
-    if (param_of(series, "mode") == "direct" && param_of(series, "action") == "read" &&
+    if (param_text(series, "mode") == "direct" && param_text(series, "action") == "read" &&
         !series.metrics.empty())
       series.params.emplace_back("direct", Value(how_direct(series)));
 }
@@ -371,10 +366,10 @@ std::string sentence(const Findings& findings, const std::string& cell, const st
 // Whether O_DIRECT is what it says.
 std::string about_direct(const Findings& findings) {
   for (const auto& series : findings.result().series) {
-    const std::string how = param_of(series, "direct");
+    const std::string how = param_text(series, "direct");
     if (how.empty())
       continue;
-    const std::string storage = param_of(series, "storage");
+    const std::string storage = param_text(series, "storage");
     if (how == "unknown")
       return fmt::format("Whether O_DIRECT is real on {} cannot be told: the kernel counts no "
                          "bytes.",

@@ -14,6 +14,7 @@
 //          so that a CPU's cost for one falls with N.
 
 #include "lab/apparatus/drivers.hh"
+#include "lab/apparatus/quote.hh"
 #include "lab/apparatus/sleep_overlap.hh"
 #include "lab/apparatus/sleep_verdicts.hh"
 #include "lab/apparatus/sleepers.hh"
@@ -34,8 +35,8 @@ using namespace harness;
 using apparatus::alone_name;
 using apparatus::crowd_name;
 using apparatus::many_sleepers;
-using apparatus::number_of;
 using apparatus::program_name;
+using apparatus::quote;
 
 enum : std::size_t { late, p99, p999, worst, cpu, calls, memory, total };
 
@@ -241,11 +242,6 @@ void plan_series(Plan& plan) {
   add_programs(plan, options.cpu);
 }
 
-std::string quote(const Findings& findings, std::string_view series, std::string_view metric) {
-  const Metric* found = findings.metric(series, metric);
-  return found && found->median ? with_interval(*found) : "";
-}
-
 // The most sleepers that the loop's thread served in time, and the fewest that it did not.
 std::string served(const Findings& findings, std::string_view driver) {
   const Series *most = nullptr, *too_many = nullptr;
@@ -253,19 +249,19 @@ std::string served(const Findings& findings, std::string_view driver) {
     const auto kept_up = series.driver == driver ? apparatus::keeps_up(series) : std::nullopt;
     if (!kept_up || !series.name.ends_with(fmt::format("/{}", driver)))
       continue;
-    const double sleepers = number_of(series, "sleepers");
-    if (*kept_up && (!most || sleepers > number_of(*most, "sleepers")))
+    const double sleepers = param_number(series, "sleepers");
+    if (*kept_up && (!most || sleepers > param_number(*most, "sleepers")))
       most = &series;
-    if (!*kept_up && (!too_many || sleepers < number_of(*too_many, "sleepers")))
+    if (!*kept_up && (!too_many || sleepers < param_number(*too_many, "sleepers")))
       too_many = &series;
   }
   if (!most)
     return "";
-  const double rate = number_of(*most, "sleepers") / number_of(*most, "period_us") * 1e6;
+  const double rate = param_number(*most, "sleepers") / param_number(*most, "period_us") * 1e6;
   return fmt::format(
       " The loop on {} keeps up with {} sleepers, {}{}; a sleep costs {} of CPU time.", driver,
-      number_of(*most, "sleepers"), quantity(rate, "1/s"),
-      too_many ? fmt::format(", not with {}", number_of(*too_many, "sleepers")) : "",
+      param_number(*most, "sleepers"), quantity(rate, "1/s"),
+      too_many ? fmt::format(", not with {}", param_number(*too_many, "sleepers")) : "",
       with_interval(*find_metric(*most, "cpu")));
 }
 
@@ -273,7 +269,7 @@ std::string served(const Findings& findings, std::string_view driver) {
 std::string crossover(const Findings& findings, std::string_view driver) {
   std::string wins, loses;
   for (const auto& series : findings.result().series) {
-    const auto sleepers = static_cast<std::int64_t>(number_of(series, "sleepers"));
+    const auto sleepers = static_cast<std::int64_t>(param_number(series, "sleepers"));
     if (sleepers == 0 || series.name != crowd_name(sleepers, driver))
       continue;
     const auto ratio = findings.ratio(series.name, crowd_name(sleepers, "timerfd"), "cpu");
