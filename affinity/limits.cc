@@ -234,4 +234,15 @@ std::optional<Throttling> cgroup_throttling(const std::string& root) {
   return sum;
 }
 
+std::optional<std::string> oom_kill_file(const std::string& root) {
+  const auto memory = Controllers(root).find("memory");
+  if (!memory)
+    return std::nullopt;
+  const std::string file = memory->version == 2 ? "/memory.events" : "/memory.oom_control";
+  for (const auto& directory : levels(*memory))
+    if (read_text(directory + file))
+      return directory + file;
+  return std::nullopt;
+}
+
 }  // namespace schedlab::affinity

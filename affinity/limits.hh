@@ -32,4 +32,8 @@ struct Throttling {
 };
 std::optional<Throttling> cgroup_throttling(const std::string& root = "");
 
+// The file in which the calling process's memory cgroup, or the nearest parent that has one, counts
+// in a line "oom_kill N" the processes that were killed for want of memory.
+std::optional<std::string> oom_kill_file(const std::string& root = "");
+
 }  // namespace schedlab::affinity

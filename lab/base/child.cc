@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <csignal>
 #include <cstring>
 #include <memory>
@@ -21,10 +22,6 @@ namespace schedlab {
 
 namespace {
 
-int pidfd_open(pid_t pid) {
-  return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
-}
-
 using FdMap = std::vector<std::pair<int, int>>;
 
 int highest(const FdMap& fds) {
@@ -35,8 +32,8 @@ int highest(const FdMap& fds) {
 }
 
 // In the child: SIGKILL when the last write end of the pipe closes. The descriptor stays open
-// across exec, above the numbers that the caller maps.
-void die_with_parent(int lifeline, pid_t parent, int above) {
+// across exec, above the numbers that the caller maps. Gives its number.
+int die_with_parent(int lifeline, pid_t parent, int above) {
   lifeline = ::fcntl(lifeline, F_DUPFD, above + 1);
   ::fcntl(lifeline, F_SETOWN, ::getpid());
   ::fcntl(lifeline, F_SETSIG, SIGKILL);
@@ -45,6 +42,47 @@ void die_with_parent(int lifeline, pid_t parent, int above) {
   pollfd closed{.fd = lifeline, .events = POLLIN, .revents = 0};
   if (lifeline < 0 || ::getppid() != parent || ::poll(&closed, 1, 0) != 0)
     ::_exit(1);
+  return lifeline;
+}
+
+// In the child: moves it to its CPUs; false, with errno, if the kernel granted others.
+bool stand_on(const std::vector<unsigned long>& mask) {
+  if (mask.empty())
+    return true;
+  const std::size_t size = mask.size() * sizeof mask[0];
+  if (::syscall(SYS_sched_setaffinity, 0, size, mask.data()) != 0)
+    return false;
+  std::array<unsigned long, 1024> granted{};
+  const long got = ::syscall(SYS_sched_getaffinity, 0, sizeof granted, granted.data());
+  const bool same = got > 0 && std::ranges::equal(mask, std::span(granted).first(mask.size()));
+  if (!same)
+    errno = EINVAL;
+  return same;
+}
+
+// In the child: what the parent handles is the default again, as exec would make it, so that
+// unblocking runs none of its handlers in the child, which may share the parent's memory.
+void drop_handlers() {
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action {};
+    if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_DFL &&
+        action.sa_handler != SIG_IGN)
+      ::signal(number, SIG_DFL);
+  }
+}
+
+// In the child: closes all but 0, 1, 2 and those on the list, which is sorted for it.
+void close_others(std::vector<int> keep) {
+  std::ranges::sort(keep);
+  keep.push_back(INT_MAX);
+  unsigned from = 3;
+  for (const int kept : keep) {
+    const auto number = static_cast<unsigned>(kept);
+    if (number > from && ::syscall(SYS_close_range, from, number - 1, 0) != 0)
+      for (unsigned one = from; one < std::min(number, 65'536u); ++one)
+        ::close(static_cast<int>(one));
+    from = std::max(from, number + 1);
+  }
 }
 
 // In the child: gives each descriptor its number; false, with errno, if one is not open. The
@@ -58,6 +96,29 @@ bool map_fds(FdMap& fds) {
     return pair.first >= 0 && ::dup2(pair.first, pair.second) >= 0;
   });
 }
+
+// No signal reaches the calling thread while this exists.
+class SignalsBlocked {
+public:
+  SignalsBlocked() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+private:
+  sigset_t before_;
+};
+
+// What a child that could not become a program says of it.
+struct Failure {
+  enum class Step : int { affinity, program };
+  Step step = Step::program;
+  int error = 0;
+};
 
 std::vector<std::string> merged_environment(const SpawnOptions& options) {
   std::vector<std::string> merged;
@@ -102,17 +163,18 @@ std::string ExitCause::text() const {
          (core_dumped ? " (core dumped)" : "");
 }
 
-Child Child::start(const std::function<void()>& in_child, int keep_clear) {
+Child Child::start(bool share_memory, const std::function<void(int)>& in_child, int keep_clear) {
   Pipe lifeline = make_pipe();
   const pid_t parent = ::getpid();
-  const pid_t pid = check(::fork(), "fork");
+  // With vfork this stack frame is the child's too until it executes a program: nothing of the
+  // parent's may be changed, and nothing returned from.
+  const pid_t pid = check(share_memory ? ::vfork() : ::fork(), share_memory ? "vfork" : "fork");
   if (pid == 0) {
-    lifeline.write = Fd();
-    die_with_parent(lifeline.read.get(), parent, keep_clear);
-    in_child();
+    ::close(lifeline.write.get());
+    in_child(die_with_parent(lifeline.read.get(), parent, keep_clear));
     ::_exit(127);
   }
-  Fd pidfd(pidfd_open(pid));
+  Fd pidfd = open_pidfd(pid);
   if (!pidfd) {
     const int error = errno;
     ::kill(pid, SIGKILL);
@@ -131,34 +193,62 @@ Child Child::exec(const std::vector<std::string>& argv, const SpawnOptions& opti
   const int above = highest(fds);
   Pipe failure = make_pipe();
 
-  Child child = start(
-      [&] {
-        if (options.own_group)
-          ::setpgid(0, 0);
-        sigset_t none;
-        ::sigemptyset(&none);
-        ::sigprocmask(SIG_SETMASK, &none, nullptr);
-        const int report = ::fcntl(failure.write.get(), F_DUPFD_CLOEXEC, above + 1);
-        if (map_fds(fds))
-          ::execvpe(argument_list[0], argument_list.data(), environment_list.data());
-        const int error = errno;
-        static_cast<void>(!::write(report, &error, sizeof error));
-      },
-      above);
+  Child child = [&] {
+    const SignalsBlocked blocked;
+    return start(
+        true,
+        [&](int) {
+          if (options.own_group)
+            ::setpgid(0, 0);
+          drop_handlers();
+          sigset_t none;
+          ::sigemptyset(&none);
+          ::sigprocmask(SIG_SETMASK, &none, nullptr);
+          const int report = ::fcntl(failure.write.get(), F_DUPFD_CLOEXEC, above + 1);
+          Failure failed{.step = Failure::Step::affinity, .error = 0};
+          if (stand_on(options.cpu_mask)) {
+            failed.step = Failure::Step::program;
+            if (map_fds(fds))
+              ::execvpe(argument_list[0], argument_list.data(), environment_list.data());
+          }
+          failed.error = errno;
+          static_cast<void>(!::write(report, &failed, sizeof failed));
+        },
+        above);
+  }();
 
   failure.write = Fd();
-  int error = 0;
+  Failure failed;
   ssize_t got;
   do
-    got = ::read(failure.read.get(), &error, sizeof error);
+    got = ::read(failure.read.get(), &failed, sizeof failed);
   while (got < 0 && errno == EINTR);
-  if (got == static_cast<ssize_t>(sizeof error))
-    throw_errno(error, "exec", argv.at(0));
+  if (got == static_cast<ssize_t>(sizeof failed))
+    throw_errno(failed.error,
+                failed.step == Failure::Step::affinity ? "sched_setaffinity for" : "exec",
+                argv.at(0));
   return child;
 }
 
 Child Child::fork(const std::function<int()>& body) {
-  return start([&] { ::_exit(body()); }, 2);
+  return start(
+      false, [&](int) { ::_exit(body()); }, 2);
+}
+
+Child Child::fork(const SpawnOptions& options, const std::function<int()>& body) {
+  auto fds = options.fds;
+  return start(
+      false,
+      [&](int lifeline) {
+        std::vector<int> keep = {lifeline};
+        for (const auto& pair : fds)
+          keep.push_back(pair.second);
+        if (!stand_on(options.cpu_mask) || !map_fds(fds))
+          return;
+        close_others(std::move(keep));
+        ::_exit(body());
+      },
+      highest(fds));
 }
 
 Child& Child::operator=(Child&& other) noexcept {

@@ -40,6 +40,9 @@ struct SpawnOptions {
   std::vector<std::pair<std::string, std::string>> environment = {};
   // Signals a terminal sends to the whole group do not reach the child.
   bool own_group = false;
+  // CPUs of the child, as the words of a kernel mask; it is on them, as read back, before it loads
+  // the program or runs its body. Empty: ours.
+  std::vector<unsigned long> cpu_mask = {};
 };
 
 class Child {
@@ -52,11 +55,15 @@ public:
   ~Child();
 
   // Runs a program, with no signal blocked. argv[0] is its path, looked up in PATH if it has no
-  // slash. Throws std::system_error if it cannot be started, also when exec itself failed.
+  // slash. Throws std::system_error if it cannot be started, also when exec itself failed. Our page
+  // tables are not copied, however large we are; the calling thread stands still meanwhile.
   static Child exec(const std::vector<std::string>& argv, const SpawnOptions& options = {});
   // Runs `body` in a forked copy of this process and ends it with the returned status, without
   // running destructors or flushing streams of ours. The body must not throw.
   static Child fork(const std::function<int()>& body);
+  // The same in a copy that has the descriptors of the options, 0, 1 and 2, and no other of ours.
+  // `body` is not run, and the exit status is 127, where they or the CPUs cannot be had.
+  static Child fork(const SpawnOptions& options, const std::function<int()>& body);
 
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
   // Becomes readable when the child ends; -1 once it has been waited for.
@@ -71,7 +78,8 @@ public:
 private:
   Child(pid_t pid, Fd pidfd, Fd lifeline)
       : pid_(pid), pidfd_(std::move(pidfd)), lifeline_(std::move(lifeline)) {}
-  static Child start(const std::function<void()>& in_child, int keep_clear);
+  // `in_child` gets the number of its lifeline.
+  static Child start(bool share_memory, const std::function<void(int)>& in_child, int keep_clear);
 
   pid_t pid_ = -1;
   Fd pidfd_;

@@ -10,8 +10,10 @@
 // Thread rule: clock::select() and clock::set() are called once, before threads start. All other
 // functions may be called from any thread.
 
+#include <cerrno>
 #include <cstdint>
 #include <string>
+#include <sys/time.h>
 #include <time.h>
 
 #if defined(__x86_64__)
@@ -37,14 +39,29 @@ Calibration select(std::int64_t calibration_ns = 100'000'000);
 void set(const Calibration& calibration) noexcept;
 const Calibration& current() noexcept;
 
+// Nanoseconds, 0 or more, as the kernel takes and gives them: a time, or a length of time.
+constexpr timespec to_timespec(std::int64_t ns) noexcept {
+  return {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
+}
+constexpr std::int64_t to_ns(const timespec& time) noexcept {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+constexpr std::int64_t to_ns(const timeval& time) noexcept {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + std::int64_t{time.tv_usec} * 1'000;
+}
+
+// A clock of the kernel in nanoseconds.
+inline std::int64_t read_ns(clockid_t id) noexcept {
+  timespec now;
+  ::clock_gettime(id, &now);
+  return to_ns(now);
+}
+
 namespace detail {
 extern bool use_counter;  // the CPU's own counter, not the kernel's clock
 extern double ns_per_tick;
 inline std::uint64_t raw_ns() noexcept {
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC_RAW, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
+  return static_cast<std::uint64_t>(read_ns(CLOCK_MONOTONIC_RAW));
 }
 }  // namespace detail
 
@@ -109,16 +126,28 @@ inline double ns(std::uint64_t begin_ticks, std::uint64_t end_ticks) noexcept {
 
 // Nanoseconds of CLOCK_MONOTONIC: for deadlines and budgets, not for measuring.
 inline std::int64_t now_ns() noexcept {
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+  return read_ns(CLOCK_MONOTONIC);
 }
 
-// CPU time of the calling thread in nanoseconds.
+// Sleeps until such a time, or for so long, whatever signals come meanwhile.
+inline void sleep_until(std::int64_t due_ns) noexcept {
+  const timespec due = to_timespec(due_ns);
+  while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, nullptr) == EINTR) {
+  }
+}
+inline void sleep_for(std::int64_t ns) noexcept {
+  timespec left = to_timespec(ns);
+  while (::clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
+  }
+}
+
+// CPU time of the calling thread, and of this process, in nanoseconds: of all its threads, those of
+// the kernel that work for it too.
 inline std::int64_t thread_cpu_ns() noexcept {
-  timespec now;
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+  return read_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+inline std::int64_t process_cpu_ns() noexcept {
+  return read_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 }  // namespace schedlab::clock

@@ -41,4 +41,8 @@ struct Pipe {
 // Throws std::system_error (EMFILE, ENFILE).
 Pipe make_pipe();
 
+// Of a process, close-on-exec; can be read from when it has ended. Empty, with errno, where it
+// cannot be had.
+Fd open_pidfd(pid_t pid) noexcept;
+
 }  // namespace schedlab

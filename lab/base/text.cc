@@ -39,6 +39,15 @@ std::optional<std::int64_t> to_number(std::string_view text) {
   return value;
 }
 
+std::optional<std::int64_t> number_behind(std::string_view text, std::string_view key) {
+  for (const auto line : split(text, '\n'))
+    if (line.starts_with(key)) {
+      const auto rest = trim(line.substr(key.size()));
+      return to_number(rest.substr(0, rest.find(' ')));
+    }
+  return std::nullopt;
+}
+
 std::optional<std::int64_t> to_size(std::string_view text) {
   int shift = 0;
   if (!text.empty())

@@ -18,6 +18,9 @@ std::string join(std::span<const std::string> parts, std::string_view separator)
 // The whole text as a decimal number, else nothing.
 std::optional<std::int64_t> to_number(std::string_view text);
 
+// The number behind what begins a line: 12 behind "Pss:" in "Pss:     12 kB".
+std::optional<std::int64_t> number_behind(std::string_view text, std::string_view key);
+
 // A number of bytes: decimal digits with an optional K, M or G (powers of 1024).
 std::optional<std::int64_t> to_size(std::string_view text);
 

@@ -31,7 +31,7 @@ std::int64_t own_cpu_ns() {
     rusage usage{};
     ::getrusage(who, &usage);
     for (const auto& time : {usage.ru_utime, usage.ru_stime})
-      sum += std::int64_t{time.tv_sec} * 1'000'000'000 + std::int64_t{time.tv_usec} * 1'000;
+      sum += clock::to_ns(time);
   }
   return sum;
 }

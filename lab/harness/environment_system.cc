@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <time.h>
 
@@ -223,6 +224,15 @@ void add_clock(Section section, const clock::Calibration& calibration) {
   section.set("ns_per_tick", calibration.ns_per_tick);
 }
 
+// What bounds the channels between processes, beside memlock.
+void add_channel_limits(Section& section) {
+  section.number("pipe_max_size", "/proc/sys/fs/pipe-max-size");
+  section.number("mq_msg_max", "/proc/sys/fs/mqueue/msg_max");
+  section.number("mq_msgsize_max", "/proc/sys/fs/mqueue/msgsize_max");
+  section.number("unix_max_dgram_qlen", "/proc/sys/net/unix/max_dgram_qlen");
+  section.number("socket_buffer_default", "/proc/sys/net/core/wmem_default");
+}
+
 void add_limits(Section section, const affinity::Topology& topology) {
   section.set("usable_cpus", topology.usable().count());
   add_cgroup(section);
@@ -234,8 +244,14 @@ void add_limits(Section section, const affinity::Topology& topology) {
   section.set_or("user_namespace",
                  map.size() >= 3 ? std::optional(map[2] != "4294967295") : std::nullopt,
                  section.files().objection("/proc/self/uid_map"));
+  add_channel_limits(section);
   if (!section.files().live())
     return;
+  struct statvfs shm {};
+  section.set_or("shm_size",
+                 ::statvfs("/dev/shm", &shm) == 0 ? std::optional(shm.f_frsize * shm.f_blocks)
+                                                  : std::nullopt,
+                 "/dev/shm is not there");
   section.set("sched_policy", policy_name(::sched_getscheduler(0)));
   add_rlimits(section);
 }

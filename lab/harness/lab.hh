@@ -82,6 +82,7 @@ struct Lab {
   int version = 1;  // raised when the meaning of a number changes
   Shape shape = Shape::none;
   unsigned min_cpus = 1;
+  bool starves = false;  // has its own processes killed for want of memory: no disturbance
   std::span<const Param> params = {};
   std::span<const MetricInfo> metrics;
   Budget budget = {};

@@ -20,6 +20,7 @@ namespace {
 
 using affinity::CpuSet;
 using Align = Table::Align;
+using Rows = std::vector<const Series*>;
 
 // How a metric is shown; a lab that this program does not know shows everything.
 MetricInfo info_of(const Lab* lab, const std::string& metric) {
@@ -58,7 +59,7 @@ std::string heading_of(const Series& series) {
 }
 
 // The names of the parameters in which the series differ.
-std::vector<std::string> varying(const std::vector<const Series*>& rows) {
+std::vector<std::string> varying(const Rows& rows) {
   std::vector<std::string> names;
   for (const auto* series : rows)
     for (const auto& [name, value] : series->params)
@@ -84,7 +85,7 @@ std::string title_of(std::string_view name) {
 }
 
 // Words speak for themselves; a column of numbers needs its parameter's name.
-std::string title_of_param(const std::vector<const Series*>& rows, const std::string& name) {
+std::string title_of_param(const Rows& rows, const std::string& name) {
   for (const auto* series : rows)
     if (find_param(*series, name) && param_text(*series, name).find_first_of("0123456789") != 0)
       return "";
@@ -183,8 +184,8 @@ private:
 
   // The words that all rows of a section share and the lab's other series do not: no column of the
   // section would say them.
-  [[nodiscard]] std::string shared_words(const std::vector<const Series*>& rows) const {
-    std::vector<const Series*> all;
+  [[nodiscard]] std::string shared_words(const Rows& rows) const {
+    Rows all;
     for (const auto& series : result_.series)
       if (!series.metrics.empty())
         all.push_back(&series);
@@ -205,7 +206,7 @@ private:
 
   void sections() {
     std::vector<std::string> headings;
-    std::map<std::string, std::vector<const Series*>> rows;
+    std::map<std::string, Rows> rows;
     for (const auto& series : result_.series) {
       // A matrix is no column, so that a series of matrices alone is no row.
       if (std::ranges::all_of(series.metrics,
@@ -216,15 +217,35 @@ private:
         headings.push_back(heading);
       rows[heading].push_back(&series);
     }
-    for (const auto& heading : headings) {
-      const std::string words = is_floor(*rows[heading].front()) ? "" : shared_words(rows[heading]);
-      section(heading.ends_with(words) ? heading : heading + words, rows[heading]);
+    for (const auto& heading : headings)
+      for (const auto& fitting : that_fit(rows[heading])) {
+        const std::string words = is_floor(*fitting.front()) ? "" : shared_words(fitting);
+        section(heading.ends_with(words) ? heading : heading + words, fitting);
+      }
+  }
+
+  // All rows in one table, or where that is too wide whatever is left out, a table for those with
+  // the same parameters.
+  [[nodiscard]] std::vector<Rows> that_fit(const Rows& rows) const {
+    if (widest_line(table("", rows, Detail::values)) <= options_.width)
+      return {rows};
+    std::vector<Rows> tables;
+    const auto names = [](const Series* series) {
+      std::vector<std::string_view> all;
+      for (const auto& [name, value] : series->params)
+        all.push_back(name);
+      return all;
+    };
+    for (const auto* series : rows) {
+      const auto same = std::ranges::find_if(
+          tables, [&](const Rows& others) { return names(others.front()) == names(series); });
+      (same == tables.end() ? tables.emplace_back() : *same).push_back(series);
     }
+    return tables;
   }
 
   // The metrics that some row has and the lab wants shown, in the lab's order.
-  [[nodiscard]] std::vector<MetricInfo> columns(const std::vector<const Series*>& rows,
-                                                Detail detail) const {
+  [[nodiscard]] std::vector<MetricInfo> columns(const Rows& rows, Detail detail) const {
     std::vector<MetricInfo> shown;
     std::set<std::string_view> important;
     for (const auto* series : rows)
@@ -241,7 +262,7 @@ private:
     return shown;
   }
 
-  void section(const std::string& heading, const std::vector<const Series*>& rows) {
+  void section(const std::string& heading, const Rows& rows) {
     // The heading stands on a line of its own where it would push the columns out.
     const bool own_line = display_width(heading) > 14 || varying(rows).empty();
     out_ += "\n";
@@ -256,8 +277,7 @@ private:
     out_ += text;
   }
 
-  [[nodiscard]] std::string table(const std::string& title, const std::vector<const Series*>& rows,
-                                  Detail detail) const {
+  [[nodiscard]] std::string table(const std::string& title, const Rows& rows, Detail detail) const {
     const auto names = varying(rows);
     const auto metrics = columns(rows, detail);
     std::vector<std::pair<std::string, Align>> titles;
@@ -394,9 +414,9 @@ private:
     };
     std::vector<std::string> meanings;
     if (seen(Severity::noisy))
-      meanings.push_back(mark(Severity::noisy) + " noisy, read it with care");
+      meanings.push_back(fmt::format("{} noisy, read it with care", mark(Severity::noisy)));
     if (seen(Severity::invalid))
-      meanings.push_back(mark(Severity::invalid) + " invalid, do not use it");
+      meanings.push_back(fmt::format("{} invalid, do not use it", mark(Severity::invalid)));
     if (!meanings.empty())
       paragraph(join(meanings, "; ") + ":", 2);
   }

@@ -62,6 +62,8 @@ struct SeriesPlan {
   unsigned part = 0;
   unsigned parts = 1;
   bool optional = false;  // left out where a process has used up its budget
+  // What `make` takes, roughly, where it is worth foretelling: it is no part of the budget.
+  double set_up_s = 0;
   std::function<std::unique_ptr<Subject>()> make;
 };
 

@@ -43,7 +43,7 @@ std::string last_line(std::string_view text) {
 
 // Long enough for a slow machine, short enough to end a replicate that hangs.
 int patience_ms(double budget_s) {
-  return static_cast<int>(30'000 + 10'000 * budget_s);
+  return static_cast<int>(60'000 + 10'000 * budget_s);
 }
 
 // A smoke run proves that the labs work and is not worth a look at the machine's load.
@@ -242,7 +242,10 @@ void Runner::State::measure_lab(std::unique_ptr<Plan> first_plan, LabResult& res
     keep_operations(*done.reply, request);
     replies.push_back(std::move(*done.reply));
   }
-  for (auto& warning : disturbances(counters, read_counters(topology.usable())))
+  auto counters_after = read_counters(topology.usable());
+  if (lab.starves)
+    counters_after.oom_kills.reset();
+  for (auto& warning : disturbances(counters, counters_after))
     result.warnings.push_back(std::move(warning));
   result.wall_ns = static_cast<double>(clock::now_ns() - start);
   if (!failure.empty())
@@ -317,6 +320,14 @@ double budget_of(const Lab& lab, Preset preset) noexcept {
 
 double budget_of(const Plan& plan) noexcept {
   return plan.budget_s().value_or(budget_of(plan.lab(), plan.preset()));
+}
+
+double foretold_s(const Plan& plan) noexcept {
+  double set_up_s = 0;
+  for (const auto& series : plan.series())
+    if (series.skip.empty())
+      set_up_s += series.set_up_s / series.parts;
+  return budget_of(plan) + set_up_s * plan.processes();
 }
 
 Settings settings_for(const Lab& lab, const RunOptions& options) {

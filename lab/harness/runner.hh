@@ -30,6 +30,8 @@ unsigned processes_of(const RunOptions& options) noexcept;
 double budget_of(const Lab& lab, Preset preset) noexcept;
 // As above, or what the lab's parameters say instead.
 double budget_of(const Plan& plan) noexcept;
+// The budget, and what the plan foretells of setting its series up.
+double foretold_s(const Plan& plan) noexcept;
 Settings settings_for(const Lab& lab, const RunOptions& options);
 
 // What a progress line can show; `series` is null between replicates.

@@ -31,10 +31,13 @@ ToolInfo tool_info() {
   info.sanitizers = build::sanitizers;
   if (info.sanitizers == "[]")  // as Meson 1.8 and later say it
     info.sanitizers = "none";
-  info.libraries = {
-      {"glibc", glibc()},    {"hwloc", version(build::hwloc, affinity::hwloc_version())},
-      {"numa", build::numa}, {"liburing", build::liburing},
-      {"fmt", build::fmt},   {"nlohmann_json", build::nlohmann_json}};
+  info.libraries = {{"glibc", glibc()},
+                    {"hwloc", version(build::hwloc, affinity::hwloc_version())},
+                    {"numa", build::numa},
+                    {"liburing", build::liburing},
+                    {"fmt", build::fmt},
+                    {"nlohmann_json", build::nlohmann_json},
+                    {"turbojpeg", build::turbojpeg}};
   return info;
 }
 

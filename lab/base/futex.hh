@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-namespace schedlab::apparatus {
+namespace schedlab {
 
 // FUTEX_WAIT: sleeps while the word has this value; returns on a wake-up, a signal, or at once.
 // A private futex serves the threads of one process only and is cheaper to look up.
@@ -22,4 +22,4 @@ inline long futex_wake(std::atomic<std::uint32_t>& word, int count, bool shared)
   return ::syscall(SYS_futex, &word, FUTEX_WAKE | flag, count, nullptr, nullptr, 0);
 }
 
-}  // namespace schedlab::apparatus
+}  // namespace schedlab
