@@ -1,8 +1,10 @@
 #include "procs/thread.hh"
 
+#include "affinity/limits.hh"
 #include "affinity/pin.hh"
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <future>
@@ -60,6 +62,29 @@ void Thread::join() {
   thread_.join();
   if (auto failure = std::exchange(*failure_, nullptr))
     std::rethrow_exception(std::move(failure));
+}
+
+SignalsBlocked::SignalsBlocked() noexcept {
+  sigset_t all;
+  ::sigfillset(&all);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP})
+    ::sigdelset(&all, own);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+
+SignalsBlocked::~SignalsBlocked() {
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+std::string task_limits() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NPROC, &limit);
+  std::string text =
+      "RLIMIT_NPROC is " +
+      (limit.rlim_cur == RLIM_INFINITY ? std::string("unlimited") : std::to_string(limit.rlim_cur));
+  if (const auto most = affinity::cgroup_limits().pids_max)
+    text += ", the cgroup's pids.max " + std::to_string(*most);
+  return text;
 }
 
 }  // namespace schedlab::procs

@@ -2,6 +2,7 @@
 #include "affinity/cpu_set.hh"
 #include "procs/sched_attr.hh"
 
+#include <csignal>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -42,5 +43,21 @@ private:
   std::shared_ptr<std::exception_ptr> failure_;
   std::jthread thread_;  // last: joined before the rest goes
 };
+
+// While it lives, threads that the calling one starts take no signals, but for those of their own
+// faults: signals are for the program's own threads.
+class SignalsBlocked {
+public:
+  SignalsBlocked() noexcept;
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+  ~SignalsBlocked();
+
+private:
+  sigset_t before_;
+};
+
+// What may have refused a thread or a process, with its value: for messages.
+std::string task_limits();
 
 }  // namespace schedlab::procs
