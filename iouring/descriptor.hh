@@ -183,6 +183,7 @@ public:
     return shared_.get();
   }
   [[nodiscard]] const std::string& name() const noexcept { return shared_.name(); }
+  [[nodiscard]] OpenFd& shared() const noexcept { return shared_; }
 
 private:
   OpenFd& shared_;

@@ -64,8 +64,9 @@ public:
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  static constexpr std::uint32_t more = 1;    // flag: it will complete again
-  static constexpr std::uint32_t buffer = 2;  // flag: upper 16 bits are the number of the buffer
+  // Flags, as io_uring has them.
+  static constexpr std::uint32_t buffer = 1;  // upper 16 bits are the number of the buffer
+  static constexpr std::uint32_t more = 2;    // it will complete again
 
 protected:
   virtual ~Operation() = default;

@@ -1,10 +1,11 @@
 #include "iouring/epoll_call.hh"
 
+#include "lab/base/fd.hh"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -226,7 +227,7 @@ Tried try_wait_child(const Request& request, Progress& progress, std::uint64_t& 
     return done(result);
   if (progress.pidfd < 0) {
     ++calls;
-    progress.pidfd = static_cast<int>(::syscall(SYS_pidfd_open, request.fd, 0));
+    progress.pidfd = open_pidfd(request.fd).release();
     if (progress.pidfd < 0)
       return done(-errno);
   }

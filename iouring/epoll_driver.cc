@@ -428,7 +428,7 @@ private:
     int count = -1;
     errno = ENOSYS;
     if (fine_) {
-      const timespec timeout{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
+      const timespec timeout = clock::to_timespec(timeout_ns);
       count = ::epoll_pwait2(interest_.epoll(), events, most, timeout_ns < 0 ? nullptr : &timeout,
                              nullptr);
       fine_ = count >= 0 || errno == EINTR;

@@ -2,6 +2,7 @@
 
 #include "iouring/blocking_threads.hh"
 #include "lab/base/clock.hh"
+#include "lab/base/context.hh"
 
 #include <pthread.h>
 
@@ -71,9 +72,11 @@ void Loop::run_to_end(detail::MainTask& main, std::coroutine_handle<> first) {
   ready(first);
   enter();
   std::exception_ptr failure;
+  [[maybe_unused]] const auto* const context = schedlab::detail::bindings;
   const auto go_on = [&] {
     try {
       turn();
+      assert(schedlab::detail::bindings == context);  // no ContextVar's scope across a co_await
     } catch (...) {
       if (failure)
         return;

@@ -24,22 +24,6 @@ std::uint32_t length_of(std::size_t size) {
   return static_cast<std::uint32_t>(std::min(size, most_at_once));
 }
 
-class Sending {
-public:
-  explicit Sending(const Descriptor& descriptor)
-      : use_(descriptor, "send"), shared_(descriptor.shared("send")) {
-    shared_.begin_sending("send");
-  }
-  Sending(const Sending&) = delete;
-  Sending& operator=(const Sending&) = delete;
-  ~Sending() { shared_.end_sending(); }
-  [[nodiscard]] const detail::InUse& use() const noexcept { return use_; }
-
-private:
-  detail::InUse use_;
-  detail::OpenFd& shared_;
-};
-
 Request send_request(const detail::InUse& use, std::span<const std::byte> area, int flags) {
   return {.op = Op::send,
           .fd = use.fd(),
@@ -128,19 +112,38 @@ Task<std::size_t> Socket::recv(std::span<std::byte> area) {
 }
 
 Task<std::size_t> Socket::send(std::span<const std::byte> area) {
-  const Sending sending(descriptor_);
-  const int count =
-      co_await perform(send_request(sending.use(), area, 0), "send", sending.use().name());
+  const detail::SendingSide side(descriptor_);
+  const int count = co_await perform(send_request(side.use(), area, 0), "send", side.use().name());
   co_return static_cast<std::size_t>(count);
 }
 
-Task<> Socket::send_all(std::span<const std::byte> area) {
-  const Sending sending(descriptor_);
-  while (!area.empty()) {
-    const int count = co_await perform(send_request(sending.use(), area, MSG_WAITALL), "send",
-                                       sending.use().name());
-    area = area.subspan(static_cast<std::size_t>(count));
+SendAll::SendAll(const Descriptor& descriptor, std::span<const std::byte> area)
+    : side_(descriptor), left_(area), request_(send_request(side_.use(), area, MSG_WAITALL)),
+      result_(area.empty() ? 0 : -ECANCELED) {}
+
+void SendAll::complete(int result, std::uint32_t) noexcept {
+  result_ = result == 0 ? -EPIPE : result;
+  if (result > 0)
+    left_ = left_.subspan(static_cast<std::size_t>(result));
+  if (result <= 0 || left_.empty())
+    return resume();
+  if (cancelled_ || side_.is_closing()) {
+    result_ = -ECANCELED;
+    return resume();
   }
+  request_ = send_request(side_.use(), left_, MSG_WAITALL);
+  task_->loop->driver().submit(request_, *this);
+}
+
+void SendAll::on_cancel() noexcept {
+  cancelled_ = true;
+  task_->loop->driver().cancel(*this);
+}
+
+void SendAll::await_resume() const {
+  if (result_ == -ECANCELED || result_ == -EINTR)
+    throw_if_cancelled();
+  check_kernel(result_, "send", side_.use().name());
 }
 
 Task<> Socket::shutdown(int how) {

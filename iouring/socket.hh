@@ -18,6 +18,52 @@
 
 namespace schedlab::iouring {
 
+namespace detail {
+
+// As long as it lives, nobody else sends. Throws std::system_error (EBADF, EBUSY).
+class SendingSide {
+public:
+  explicit SendingSide(const Descriptor& descriptor) : use_(descriptor, "send") {
+    use_.shared().begin_sending("send");
+  }
+  SendingSide(const SendingSide&) = delete;
+  SendingSide& operator=(const SendingSide&) = delete;
+  ~SendingSide() { use_.shared().end_sending(); }
+
+  [[nodiscard]] const InUse& use() const noexcept { return use_; }
+  [[nodiscard]] bool is_closing() const noexcept { return use_.shared().get() < 0; }
+
+private:
+  InUse use_;
+};
+
+}  // namespace detail
+
+// A wait without a coroutine, and so without a frame, of its own.
+class [[nodiscard]] SendAll final : public Operation, private detail::Suspension {
+public:
+  SendAll(const Descriptor& descriptor, std::span<const std::byte> area);
+
+  [[nodiscard]] bool await_ready() const noexcept { return left_.empty(); }
+  template <std::derived_from<detail::PromiseBase> Promise>
+  bool await_suspend(std::coroutine_handle<Promise> coroutine) noexcept {
+    if (side_.is_closing() || !suspend(coroutine))
+      return false;
+    task_->loop->driver().submit(request_, *this);
+    return true;
+  }
+  void await_resume() const;
+
+private:
+  void complete(int result, std::uint32_t flags) noexcept override;
+  void on_cancel() noexcept override;
+
+  detail::SendingSide side_;
+  std::span<const std::byte> left_;
+  Request request_;
+  int result_;
+};
+
 // A connected stream socket.
 class Socket {
 public:
@@ -29,8 +75,9 @@ public:
   Task<std::size_t> recv(std::span<std::byte> area);
   // Bytes that were sent, at least one. One send at a time: another throws EBUSY.
   Task<std::size_t> send(std::span<const std::byte> area);
-  // Until all is sent. When cancelled or after an error nobody knows how much was.
-  Task<> send_all(std::span<const std::byte> area);
+  // Until all is sent. When cancelled or after an error nobody knows how much was. To be awaited at
+  // once; throws as send.
+  SendAll send_all(std::span<const std::byte> area) { return SendAll(descriptor_, area); }
   // The peer reads the end of the stream; here one can still receive. SHUT_RD and SHUT_RDWR too.
   Task<> shutdown(int how = SHUT_WR);
   // Ends what is under way, waits for it and closes; see Descriptor::close.

@@ -8,10 +8,13 @@
 // Unlike in asyncio that holds when the wait is cancelled too: a function that has not begun never
 // will; one that takes a std::stop_token is told to stop; then its value counts, and Cancelled is
 // thrown at the next wait, or the function itself throws Cancelled.
+//
+// The function sees the context (lab/base/context.hh) in which to_thread was called.
 
 #include "iouring/blocking_threads.hh"
 #include "iouring/filled.hh"
 #include "iouring/suspension.hh"
+#include "lab/base/context.hh"
 
 #include <concepts>
 #include <exception>
@@ -50,7 +53,7 @@ public:
   using Result = typename detail::BlockingCall<F>::Result;
   static_assert(!std::is_reference_v<Result>, "a reference into another thread's stack");
 
-  explicit ToThread(F&& function) : call_{std::move(function)} {}
+  explicit ToThread(F&& function) : context_(Context::current()), call_{std::move(function)} {}
 
   [[nodiscard]] bool await_ready() const noexcept { return false; }
   // Throws std::system_error if not a single thread can be started.
@@ -79,6 +82,7 @@ private:
   // In the blocking thread.
   void run() noexcept override {
     Loop& loop = *task_->loop;
+    const WithinContext inside(context_);
     try {
       if constexpr (std::is_void_v<Result>)
         call_();
@@ -91,6 +95,7 @@ private:
   }
   void posted() noexcept override { resume(); }
 
+  Context context_;
   detail::BlockingCall<F> call_;
   std::optional<detail::Filled<Result>> value_;
   std::exception_ptr failure_;

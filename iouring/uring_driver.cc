@@ -36,8 +36,6 @@ namespace schedlab::iouring {
 
 namespace {
 
-constexpr std::size_t batch = 64;
-
 // What is in the low bits of a completion's user data beside the operation's address.
 enum Tag : std::uint64_t {
   tag_request = 0,
@@ -50,6 +48,9 @@ constexpr std::uint64_t wake_data = 4 | tag_ignored;     // the eventfd was writ
 constexpr std::uint64_t message_data = 8 | tag_ignored;  // a wake-up from another ring
 constexpr std::uint64_t drain_data = 12 | tag_ignored;   // the cancellation of everything
 constexpr unsigned spare_room = 16;  // completions that others may send at a time
+// Of the flags of a completion, those that an operation is told.
+constexpr std::uint32_t told = 0xffff0000 | Operation::buffer | Operation::more;
+static_assert(Operation::buffer == IORING_CQE_F_BUFFER && Operation::more == IORING_CQE_F_MORE);
 
 struct Completion {
   std::uint64_t user_data;
@@ -326,7 +327,8 @@ private:
   }
 
   // What the kernel did not take when it was due; false if it still does not.
-  bool send_owed() noexcept {
+  bool send_owed() noexcept { return (owed_cancels_.empty() && !owes_listening_) || send_late(); }
+  bool send_late() noexcept {
     for (; !owed_cancels_.empty(); owed_cancels_.remove_first())
       if (!send_cancel(*owed_cancels_.first()))
         return false;
@@ -341,23 +343,20 @@ private:
     return IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
   }
 
-  // At most one ring full, so that who is ready gets a turn. The kernel is asked for more only when
-  // it showed nothing: the next call brings the rest, and hands over what these bring about.
+  // At most one ring full, so that who is ready gets a turn. A kernel that slept until something
+  // ended shows just that (since 6.13) and keeps what ended with it. It is asked for the rest: what
+  // all of these bring about is then handed over in one call, and by one notice to the device.
+  // More than that waits for the next call.
   void collect() noexcept {
-    std::array<io_uring_cqe*, batch> ready;
-    std::array<Completion, batch> copies;
-    if (shown() == 0 && hidden()) {
+    if (shown() <= 1 && hidden()) {
       ++counts_.calls;
       ::io_uring_get_events(&ring_);
     }
-    for (unsigned total = 0, left = shown(); total < room_ && left > 0; left = shown()) {
-      const unsigned count = ::io_uring_peek_batch_cqe(&ring_, ready.data(), batch);
-      for (unsigned i = 0; i < count; ++i)
-        copies[i] = {ready[i]->user_data, ready[i]->res, ready[i]->flags};
-      ::io_uring_cq_advance(&ring_, count);  // what completes may submit, which needs room
-      for (unsigned i = 0; i < count; ++i)
-        handle(copies[i]);
-      total += count;
+    for (unsigned left = room_; left > 0 && shown() > 0; --left) {
+      const io_uring_cqe& entry = ring_.cq.cqes[*ring_.cq.khead & ring_.cq.ring_mask];
+      const Completion copy{entry.user_data, entry.res, entry.flags};
+      ::io_uring_cq_advance(&ring_, 1);  // what completes may submit, which needs room
+      handle(copy);
     }
   }
 
@@ -385,11 +384,11 @@ private:
     } else if (it.flags & IORING_CQE_F_MORE) {
       ++counts_.completed;
       if (!draining_)
-        operation.complete(it.result, flags_of(it.flags));
+        operation.complete(it.result, it.flags & told);
       return;
     } else {
       operation.result_ = it.result;
-      operation.flags_ = flags_of(it.flags);
+      operation.flags_ = it.flags & told;
     }
     if (--operation.parts_ == 0)
       conclude(operation);

@@ -127,13 +127,6 @@ void prepare(io_uring_sqe& sqe, const Request& request) noexcept {
   }
 }
 
-std::uint32_t flags_of(std::uint32_t flags) noexcept {
-  std::uint32_t own = flags & 0xffff0000;
-  own |= flags & IORING_CQE_F_MORE ? Operation::more : 0;
-  own |= flags & IORING_CQE_F_BUFFER ? Operation::buffer : 0;
-  return own;
-}
-
 bool has_failed(io_uring& ring, std::uint64_t data) noexcept {
   unsigned head;
   io_uring_cqe* cqe;

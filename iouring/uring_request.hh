@@ -13,9 +13,6 @@ inline constexpr unsigned op_waitid = 50;
 
 void prepare(io_uring_sqe& sqe, const Request& request) noexcept;
 
-// The flags of an Operation, of those of a completion.
-std::uint32_t flags_of(std::uint32_t flags) noexcept;
-
 // Is there a completion with these data, not taken yet, that is an error?
 bool has_failed(io_uring& ring, std::uint64_t data) noexcept;
 
