@@ -72,11 +72,8 @@ std::string why_no_huge_pages() {
 }
 
 std::uint64_t available_memory() {
-  const std::string meminfo = read_text("/proc/meminfo").value_or("");
-  std::uint64_t available = ~std::uint64_t{0};
-  for (const auto line : split(meminfo, '\n'))
-    if (line.starts_with("MemAvailable:"))
-      available = kib_of(line) * 1024;
+  const auto kib = number_behind(read_text("/proc/meminfo").value_or(""), "MemAvailable:");
+  const auto available = kib ? static_cast<std::uint64_t>(*kib) * 1024 : ~std::uint64_t{0};
   const auto limits = affinity::cgroup_limits();
   return std::min(available, limits.memory_max.value_or(available));
 }
@@ -98,7 +95,7 @@ Pages pages_from(std::string_view word) {
 std::uint64_t size_of(Pages pages) {
   if (pages == Pages::base)
     return page_size();
-  const auto text = read_text(std::string(thp) + "hpage_pmd_size");
+  const auto text = read_text(fmt::format("{}hpage_pmd_size", thp));
   return static_cast<std::uint64_t>(to_number(trim(text.value_or("0"))).value_or(0));
 }
 

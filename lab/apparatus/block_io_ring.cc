@@ -92,10 +92,8 @@ public:
     if (!options_.polling_cpu)
       return;
     const std::int64_t deadline = clock::now_ns() + settling_ns;
-    while (!polling_sleeps() && clock::now_ns() < deadline) {
-      const timespec rest{.tv_sec = 0, .tv_nsec = 100'000};
-      ::nanosleep(&rest, nullptr);
-    }
+    while (!polling_sleeps() && clock::now_ns() < deadline)
+      clock::sleep_for(100'000);
   }
 
   std::vector<harness::Check> checks() override {
@@ -198,12 +196,8 @@ private:
   [[nodiscard]] std::optional<unsigned> polling_cpu() const {
     const std::string about =
         read_text("/proc/self/fdinfo/" + std::to_string(ring_->ring_fd)).value_or("");
-    constexpr std::string_view key = "SqThreadCpu:";
-    for (const auto line : split(about, '\n'))
-      if (line.starts_with(key))
-        if (const auto cpu = to_number(trim(line.substr(key.size()))); cpu && *cpu >= 0)
-          return static_cast<unsigned>(*cpu);
-    return {};
+    const auto cpu = number_behind(about, "SqThreadCpu:");
+    return cpu && *cpu >= 0 ? std::optional(static_cast<unsigned>(*cpu)) : std::nullopt;
   }
 
   BlockDesk desk_;

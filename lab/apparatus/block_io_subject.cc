@@ -5,8 +5,6 @@
 #include "lab/apparatus/witness.hh"
 #include "lab/base/error.hh"
 
-#include <array>
-
 namespace schedlab::apparatus {
 
 namespace {
@@ -27,14 +25,13 @@ public:
     times_.begin();
     const double elapsed_ns = io.run(operations);
     const CpuTimes used = times_.end();
-    const std::array records = {witness_.end()};
+    const TaskRecord record = witness_.end();
     const auto read_after = bytes_from_devices();
     io.settle();
-    const std::array<std::optional<unsigned>, 1> places = {series_.cpu};
     harness::Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = elapsed_ns;
-    sample.proof = prove(records, places, elapsed_ns, false);
+    sample.proof = prove(record, series_.cpu, elapsed_ns, false);
     fill(sample, used, before, io.counts());
     if (read_before && read_after)
       set(sample, series_.metrics.device,

@@ -3,9 +3,9 @@
 // clocked, from the first that begins to the last that ends, is the reading and not the calling.
 
 #include "lab/apparatus/block_io.hh"
-#include "lab/apparatus/futex.hh"
 #include "lab/base/cache_line.hh"
 #include "lab/base/clock.hh"
+#include "lab/base/futex.hh"
 #include "procs/thread.hh"
 
 #include <algorithm>

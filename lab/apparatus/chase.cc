@@ -256,4 +256,14 @@ std::unique_ptr<harness::Subject> make_chase(const ChaseSubject& subject) {
   return std::make_unique<Chase>(subject);
 }
 
+double chase_set_up_s(const ChaseSubject& subject) noexcept {
+  constexpr double fault_in_ns = 0.25;  // a byte
+  constexpr double write_ns = 10;       // a place
+  constexpr double load_ns = 100;       // from memory; from a cache it is soon done
+  const auto places = chase_length(subject.size, subject.chase);
+  const auto walked = subject.flushed ? 0 : std::min(subject.settle, places);
+  return 1e-9 * (fault_in_ns * static_cast<double>(subject.size) +
+                 write_ns * static_cast<double>(places) + load_ns * static_cast<double>(walked));
+}
+
 }  // namespace schedlab::apparatus

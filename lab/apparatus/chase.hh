@@ -109,5 +109,7 @@ struct ChaseSubject {
 };
 inline constexpr std::uint64_t least_flushed = 1u << 20;
 std::unique_ptr<harness::Subject> make_chase(const ChaseSubject& subject);
+// Seconds that it takes, roughly: to fault in, to write, and to settle at the pace of memory.
+double chase_set_up_s(const ChaseSubject& subject) noexcept;
 
 }  // namespace schedlab::apparatus

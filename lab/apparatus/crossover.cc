@@ -78,20 +78,31 @@ std::optional<Crossover> find_crossover(const Findings& findings, std::span<cons
   return found;
 }
 
+namespace {
+
+// Three digits, and zeros in place of an exponent.
+std::string plainly(double value) {
+  if (value < 1000)
+    return fmt::format("{:.3g}", value);
+  const double step = std::pow(10, std::floor(std::log10(value)) - 2);
+  return fmt::format("{:.0f}", std::round(value / step) * step);
+}
+
+}  // namespace
+
 std::string text_of(const Crossover& crossover, std::string_view parameter) {
   const auto& [from, first, last] = crossover;
-  const std::string range = first == last
-                                ? fmt::format("{} {:g}", parameter, first)
-                                : fmt::format("{} from {:g} to {:g}", parameter, first, last);
+  const std::string range = first == last ? fmt::format("{} {}", parameter, first)
+                                          : fmt::format("{} from {} to {}", parameter, first, last);
   const bool sure = !from.interval || (from.interval->high < first || from.interval->low > last);
   if (crossover.everywhere() && sure)
     return first == last ? "at " + range : "at every " + range;
   if (crossover.nowhere() && sure)
     return first == last ? "not at " + range : "at no " + range;
   const auto value = [&](double at) {
-    return at < first  ? fmt::format("below {:g}", first)
-           : at > last ? fmt::format("beyond {:g}", last)
-                       : fmt::format("{:.3g}", at);
+    return at < first  ? fmt::format("below {}", first)
+           : at > last ? fmt::format("beyond {}", last)
+                       : plainly(at);
   };
   std::string text = fmt::format("from {} {}", parameter, value(from.value));
   if (from.interval)

@@ -141,15 +141,8 @@ std::string no_room(const std::string& folder, std::uint64_t size) {
 }
 
 std::optional<std::uint64_t> bytes_from_devices() {
-  const auto text = read_text("/proc/self/io");
-  if (!text)
-    return {};
-  constexpr std::string_view key = "read_bytes: ";
-  for (const auto line : split(*text, '\n'))
-    if (line.starts_with(key))
-      if (const auto value = to_number(line.substr(key.size())))
-        return static_cast<std::uint64_t>(*value);
-  return {};
+  const auto bytes = number_behind(read_text("/proc/self/io").value_or(""), "read_bytes:");
+  return bytes ? std::optional(static_cast<std::uint64_t>(*bytes)) : std::nullopt;
 }
 
 std::string storage_of(const std::string& folder) {

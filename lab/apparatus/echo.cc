@@ -9,7 +9,6 @@
 
 #include <unistd.h>
 
-#include <array>
 #include <cstdio>
 #include <new>
 #include <stdexcept>
@@ -110,8 +109,7 @@ private:
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = desk.elapsed_ns;
-    sample.proof =
-        prove(std::array{client}, std::array{std::optional(options_.client)}, window_ns, false);
+    sample.proof = prove(client, options_.client, window_ns, false);
     sample.proof.cpus.push_back(options_.server);
     sample.values[at.throughput] = 1e9 * count / desk.elapsed_ns;
     sample.values[at.cpu] = cpu_ns / count;

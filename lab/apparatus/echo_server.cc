@@ -4,10 +4,10 @@
 #include "iouring/acceptor.hh"
 #include "iouring/receiver.hh"
 #include "iouring/start.hh"
+#include "lab/apparatus/memory_rollup.hh"
+#include "lab/base/clock.hh"
 #include "lab/base/error.hh"
-#include "lab/base/file.hh"
 #include "lab/base/mapping.hh"
-#include "lab/base/text.hh"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -212,27 +212,18 @@ std::uint64_t EchoServer::calls() const {
   return answer();
 }
 
-// By the page tables: the counters of statm may lag behind by more than a small process has.
 std::uint64_t EchoServer::resident() const {
-  constexpr std::string_view wanted = "Rss:";
-  const auto text = read_text("/proc/" + std::to_string(pid()) + "/smaps_rollup").value_or("");
-  for (const auto line : split(text, '\n'))
-    if (line.starts_with(wanted)) {
-      const auto number = trim(line.substr(wanted.size(), line.rfind(' ') - wanted.size()));
-      return static_cast<std::uint64_t>(to_number(number).value_or(0)) * 1024;
-    }
-  return 0;
+  return static_cast<std::uint64_t>(memory_rollup(pid()).value_or(MemoryRollup{}).resident);
 }
 
 std::int64_t process_cpu_ns(pid_t pid) {
-  constexpr timespec rest{.tv_sec = 0, .tv_nsec = 1'000'000};
-  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, nullptr);
+  clock::sleep_for(1'000'000);
   clockid_t clock = 0;
   timespec time{};
   if (::clock_getcpuclockid(pid, &clock) != 0)
     throw_errno(ESRCH, "clock_getcpuclockid", std::to_string(pid));
   check(::clock_gettime(clock, &time), "clock_gettime", "another process");
-  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
+  return clock::to_ns(time);
 }
 
 }  // namespace schedlab::apparatus

@@ -4,14 +4,10 @@
 #include "iouring/gather.hh"
 #include "iouring/http_client.hh"
 #include "iouring/sleep.hh"
+#include "lab/apparatus/blocking_http.hh"
 #include "lab/base/clock.hh"
 #include "lab/base/error.hh"
 #include "procs/thread.hh"
-
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -26,12 +22,9 @@ namespace schedlab::apparatus {
 namespace {
 
 using iouring::HttpClient;
-using iouring::HttpDecoder;
 using iouring::HttpRequest;
 using iouring::HttpResponse;
 using iouring::Task;
-
-constexpr timeval patience{30, 0};  // of a blocking call: a test must end
 
 // What came of a fetch: a status, or the errno of what went wrong.
 struct Fetched {
@@ -58,15 +51,6 @@ struct Tally {
   }
 };
 
-double cpu_ns() noexcept {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto nanoseconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_usec) * 1e3;
-  };
-  return nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
-}
-
 HttpRequest request_of(const FetchOptions& options) {
   HttpRequest request;
   request.target = options.target;
@@ -74,89 +58,27 @@ HttpRequest request_of(const FetchOptions& options) {
   return request;
 }
 
-// A call again as long as something cut it short: io_uring interrupts the calls of a thread that
-// has a ring, and one with a limit of time (SO_RCVTIMEO) is not begun again by the kernel.
-template <typename F>
-auto undisturbed(F call) {
-  auto result = call();
-  while (result < 0 && errno == EINTR)
-    result = call();
-  return result;
-}
-
-// A connection read and written by calls that block. One thread at a time.
+// One thread at a time.
 class BlockingFetcher {
 public:
   BlockingFetcher(const iouring::Address& address, const HttpRequest& request)
-      : address_(address), decoder_(HttpDecoder::Side::responses, limits()) {
-    iouring::detail::append_head(text_, request, address.text(), {});
-  }
+      : client_(address), text_(client_.text_of(request)) {}
 
-  // A kept connection that the server was closing is made anew once, as the library's client does.
   Fetched fetch() noexcept {
-    const bool kept = static_cast<bool>(fd_);
-    Fetched fetched = attempt();
-    const bool stale = fetched.error == ECONNRESET || fetched.error == EPIPE;
-    return kept && stale ? attempt() : fetched;
-  }
-
-private:
-  static iouring::HttpLimits limits() { return iouring::HttpClientOptions().limits; }
-
-  Fetched attempt() noexcept {
     Fetched fetched;
     try {
-      connect();
-      exchange(fetched);
+      fetched.status = client_.send(text_).status;
     } catch (const std::system_error& error) {
       fetched.error = error.code().value();
-      fd_ = Fd();
     } catch (const std::exception&) {
       fetched.error = EPROTO;
-      fd_ = Fd();
     }
     return fetched;
   }
-  void connect() {
-    if (fd_)
-      return;
-    fd_ = Fd(check(::socket(address_.family(), SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
-    for (const int way : {SO_RCVTIMEO, SO_SNDTIMEO})
-      check(::setsockopt(fd_.get(), SOL_SOCKET, way, &patience, sizeof patience), "setsockopt");
-    const int connected =
-        undisturbed([this] { return ::connect(fd_.get(), address_.get(), address_.length()); });
-    if (connected < 0 && errno != EISCONN)  // a signal had cut it short
-      throw_errno(errno, "connect", address_.text());
-    const int on = 1;  // as the library's connections
-    if (!address_.is_unix())
-      check(::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "setsockopt");
-    decoder_ = HttpDecoder(HttpDecoder::Side::responses, limits());
-  }
-  void exchange(Fetched& fetched) {
-    const ssize_t sent = check(
-        undisturbed([this] { return ::send(fd_.get(), text_.data(), text_.size(), MSG_NOSIGNAL); }),
-        "send");
-    if (static_cast<std::size_t>(sent) != text_.size())
-      throw_errno(EPROTO, "send");
-    while (!decoder_.complete()) {
-      const auto room = decoder_.room();
-      const ssize_t count = check(
-          undisturbed([&] { return ::recv(fd_.get(), room.data(), room.size(), 0); }), "recv");
-      decoder_.received(static_cast<std::size_t>(count));
-      if (decoder_.at_end())
-        throw_errno(ECONNRESET, "recv");
-    }
-    fetched.status = decoder_.response().status;
-    const bool keeps = decoder_.response().keep_alive && !decoder_.needs_end();
-    decoder_.next();
-    if (!keeps)
-      fd_ = Fd();
-  }
 
-  iouring::Address address_;
+private:
+  BlockingHttpClient client_;
   std::string text_;
-  HttpDecoder decoder_;
-  Fd fd_;
 };
 
 // Measures batches; how one is done is the derived class's.
@@ -168,11 +90,11 @@ public:
     const affinity::Pin pin(options_.cpus);
     const Tally before = tally_;
     const std::uint64_t calls_before = calls();
-    const double cpu_before = cpu_ns();
+    const std::int64_t cpu_before = clock::process_cpu_ns();
     const auto begin = clock::begin();
     run(operations);
     const auto end = clock::end();
-    const double cpu = cpu_ns() - cpu_before;
+    const auto cpu = static_cast<double>(clock::process_cpu_ns() - cpu_before);
     const double fetches = static_cast<double>(operations) * fetches_of_batch();
     harness::Sample sample;
     sample.operations = operations;
@@ -389,9 +311,9 @@ private:
   std::uint64_t loop_calls_ = 0;
 };
 
-class Sleepers final : public harness::Subject {
+class SleepOrder final : public harness::Subject {
 public:
-  explicit Sleepers(const SleepersOptions& options)
+  explicit SleepOrder(const SleepOrderOptions& options)
       : options_(options), loop_(loop_options(options.driver)) {
     words_.reserve(std::size_t{2} * options.count);
   }
@@ -435,7 +357,7 @@ private:
       in_order_ += in_order(words_, options_.count, options_.together);
     }
   }
-  SleepersOptions options_;
+  SleepOrderOptions options_;
   iouring::Loop loop_;
   std::vector<SleeperWord> words_;
   std::uint64_t runs_ = 0;
@@ -476,9 +398,9 @@ bool in_order(std::span<const SleeperWord> words, unsigned count, bool together)
   return std::ranges::equal(words, expected);
 }
 
-std::unique_ptr<harness::Subject> make_sleepers(const SleepersOptions& options) {
+std::unique_ptr<harness::Subject> make_sleep_order(const SleepOrderOptions& options) {
   const affinity::Pin pin(options.cpus);
-  return std::make_unique<Sleepers>(options);
+  return std::make_unique<SleepOrder>(options);
 }
 
 }  // namespace schedlab::apparatus

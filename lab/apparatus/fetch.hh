@@ -62,7 +62,7 @@ struct SleeperWord {
 // next begins.
 bool in_order(std::span<const SleeperWord> words, unsigned count, bool together);
 
-struct SleepersOptions {
+struct SleepOrderOptions {
   iouring::DriverChoice driver = iouring::DriverChoice::automatic;
   unsigned count = 3;
   bool together = true;  // by gather; else one after the other
@@ -73,6 +73,6 @@ struct SleepersOptions {
 
 // Coroutines that say that they begin, sleep, and say that they end. An operation is one run of all
 // of them. checks() compares the order of their words.
-std::unique_ptr<harness::Subject> make_sleepers(const SleepersOptions& options);
+std::unique_ptr<harness::Subject> make_sleep_order(const SleepOrderOptions& options);
 
 }  // namespace schedlab::apparatus

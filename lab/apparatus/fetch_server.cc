@@ -25,28 +25,43 @@ using iouring::Task;
 constexpr std::int64_t longest_us = 3'600'000'000;
 constexpr std::int64_t largest_body = std::int64_t{64} << 20;
 
-// "/250/64" in numbers; nothing for another target.
-std::optional<std::pair<std::int64_t, std::int64_t>> wishes(std::string_view target) {
+struct Wish {
+  std::chrono::microseconds latency{};
+  std::size_t size = 0;
+  std::optional<std::size_t> document = {};
+};
+
+// What "/250/64" or "/250/document/3" asks for; nothing for another target.
+std::optional<Wish> wish_of(std::string_view target) {
   const auto parts = split(target, '/');
-  if (parts.size() != 3 || !parts[0].empty())
+  const bool is_document = parts.size() == 4 && parts[2] == "document";
+  if ((parts.size() != 3 && !is_document) || !parts[0].empty())
     return {};
-  const auto latency = to_number(parts[1]), size = to_number(parts[2]);
-  if (!latency || !size || *latency < 0 || *latency > longest_us || *size < 0 ||
-      *size > largest_body)
+  const auto latency = to_number(parts[1]), number = to_number(parts.back());
+  if (!latency || !number || *latency < 0 || *latency > longest_us || *number < 0 ||
+      *number > largest_body)
     return {};
-  return std::pair(*latency, *size);
+  Wish wish{std::chrono::microseconds(*latency)};
+  if (is_document)
+    wish.document = static_cast<std::size_t>(*number);
+  else
+    wish.size = static_cast<std::size_t>(*number);
+  return wish;
 }
 
-Task<HttpResponse> answer(HttpRequest request) {
+Task<HttpResponse> answer(const std::vector<std::string>* documents, HttpRequest request) {
   HttpResponse response;
-  const auto wished = wishes(request.target);
-  if (!wished) {
+  const auto wish = wish_of(request.target);
+  if (!wish || (wish->document && *wish->document >= documents->size())) {
     response.status = 404;
     co_return response;
   }
-  if (wished->first > 0)
-    co_await iouring::sleep_for(std::chrono::microseconds(wished->first));
-  response.body.assign(static_cast<std::size_t>(wished->second), 'x');
+  if (wish->latency.count() > 0)
+    co_await iouring::sleep_for(wish->latency);
+  if (wish->document)
+    response.body = (*documents)[*wish->document];
+  else
+    response.body.assign(wish->size, 'x');
   co_return response;
 }
 
@@ -68,7 +83,9 @@ int run_server(const FetchServerOptions& options, int report) noexcept {
     iouring::HttpServerOptions limits;
     limits.connections = options.connections;
     limits.idle_limit = std::chrono::hours(1);  // connections are kept between samples
-    iouring::HttpServer server(answer, limits);
+    iouring::HttpServer server(
+        [&options](HttpRequest request) { return answer(&options.documents, std::move(request)); },
+        limits);
     loop.run(serve(server, report));
   } catch (const std::exception& failure) {
     const std::string text = std::string("!") + failure.what() + "\n";
@@ -107,6 +124,10 @@ FetchServer::FetchServer(const FetchServerOptions& options) {
 
 std::string FetchServer::target(std::chrono::microseconds latency, std::size_t size) {
   return "/" + std::to_string(latency.count()) + "/" + std::to_string(size);
+}
+
+std::string FetchServer::document(std::chrono::microseconds latency, std::size_t index) {
+  return "/" + std::to_string(latency.count()) + "/document/" + std::to_string(index);
 }
 
 RefusedPort::RefusedPort()

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace schedlab::apparatus {
 
@@ -19,11 +20,12 @@ struct FetchServerOptions {
   iouring::DriverChoice driver = iouring::DriverChoice::automatic;
   std::optional<unsigned> cpu = {};  // that it stays on
   std::size_t connections = 4096;    // at most
+  std::vector<std::string> documents = {};
 };
 
-// One loop, timer slack 1 ns. Answers GET of target() with `size` bytes after `latency`; requests
-// that wait do not keep others waiting. Built and destroyed by one thread; the server ends with it,
-// and with this process.
+// One loop, timer slack 1 ns. Answers GET of target() with `size` bytes after `latency`, that of
+// document() with one of its documents; requests that wait do not keep others waiting. Built and
+// destroyed by one thread; the server ends with it, and with this process.
 class FetchServer {
 public:
   // Returns when it listens. Throws std::system_error, or Unsupported where it cannot run.
@@ -34,6 +36,8 @@ public:
   [[nodiscard]] pid_t pid() const noexcept { return child_.pid(); }
   // "/250/64": after 250 us, 64 bytes.
   static std::string target(std::chrono::microseconds latency, std::size_t size);
+  // "/250/document/3".
+  static std::string document(std::chrono::microseconds latency, std::size_t index);
 
 private:
   Child child_;

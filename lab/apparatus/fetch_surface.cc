@@ -48,13 +48,6 @@ std::vector<FetchCell> fetch_cells(const harness::Findings& findings, std::strin
   return cells;
 }
 
-std::string_view fetch_driver(const harness::Findings& findings) {
-  for (const std::string_view driver : {"io_uring", "epoll"})
-    if (!fetch_cells(findings, driver).empty())
-      return driver;
-  return {};
-}
-
 std::string fetch_crossovers(const harness::Findings& findings, std::string_view method,
                              std::string_view other) {
   std::map<Row, std::vector<Rung>> rows;

@@ -29,10 +29,6 @@ struct FetchCell {
 // By latency, and then by number.
 std::vector<FetchCell> fetch_cells(const harness::Findings& findings, std::string_view method);
 
-// The driver whose coroutines stand for all: io_uring, or epoll where that alone was measured;
-// empty if none was.
-std::string_view fetch_driver(const harness::Findings& findings);
-
 // "1ms from N 3.1 [2.8, 3.5] on; 5ms at every N from 1 to 64": where `method` takes less time than
 // `other`.
 std::string fetch_crossovers(const harness::Findings& findings, std::string_view method,

@@ -1,7 +1,7 @@
 #include "lab/apparatus/floors.hh"
 
-#include "lab/apparatus/futex.hh"
 #include "lab/apparatus/loop.hh"
+#include "lab/base/futex.hh"
 #include "lab/base/keep.hh"
 
 #include <sys/syscall.h>

@@ -8,9 +8,9 @@
 // A task alone that calls give(0) and take(0) makes the same system calls without a switch: the
 // floor of the mechanism.
 
-#include "lab/apparatus/futex.hh"
 #include "lab/base/error.hh"
 #include "lab/base/fd.hh"
+#include "lab/base/futex.hh"
 
 #include <fcntl.h>
 #include <mqueue.h>

@@ -5,14 +5,13 @@
 #include "iouring/to_thread.hh"
 #include "lab/apparatus/looped.hh"
 #include "lab/base/cache_line.hh"
+#include "lab/base/clock.hh"
 
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <ctime>
 #include <stdexcept>
 
 namespace schedlab::apparatus {
@@ -25,12 +24,6 @@ using iouring::Task;
 
 constexpr std::int64_t yield_every_ns = 50'000;
 
-void sleep_until(std::int64_t due_ns) noexcept {
-  const timespec due{.tv_sec = due_ns / 1'000'000'000, .tv_nsec = due_ns % 1'000'000'000};
-  while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, nullptr) == EINTR) {
-  }
-}
-
 void compute_until(std::int64_t due_ns) noexcept {
   while (clock::now_ns() < due_ns) {
   }
@@ -38,7 +31,7 @@ void compute_until(std::int64_t due_ns) noexcept {
 
 // Blocks for so long; gives the thread that did.
 long blocked(std::int64_t length_ns) noexcept {
-  sleep_until(clock::now_ns() + length_ns);
+  clock::sleep_for(length_ns);
   return ::syscall(SYS_gettid);
 }
 
@@ -165,7 +158,7 @@ private:
     std::int64_t worst_ns = 0;
     do {
       const std::int64_t due_ns = clock::now_ns() + options_.period_ns;
-      sleep_until(due_ns);
+      clock::sleep_until(due_ns);
       worst_ns = std::max(worst_ns, clock::now_ns() - due_ns);
     } while (!over_.load(std::memory_order_relaxed));
     return worst_ns;

@@ -5,7 +5,6 @@
 #include "lab/base/clock.hh"
 #include "lab/harness/sample.hh"
 
-#include <array>
 #include <memory>
 #include <utility>
 
@@ -29,12 +28,11 @@ public:
     const auto begin = clock::begin();
     body_(operations);
     const auto end = clock::end();
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
+    const TaskRecord record = witness_.end();
     harness::Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
-    sample.proof = prove(records, places, sample.elapsed_ns, true);
+    sample.proof = prove(record, options_.cpu, sample.elapsed_ns, true);
     sample.values[options_.metric] = sample.elapsed_ns / static_cast<double>(operations);
     return sample;
   }

@@ -7,7 +7,6 @@
 #include "lab/base/clock.hh"
 #include "lab/harness/sample.hh"
 
-#include <array>
 #include <optional>
 #include <utility>
 
@@ -33,10 +32,10 @@ public:
     const auto window_begin = clock::begin();
     witness_.begin();
     loop_.run(play(operations, sample));
-    const std::array records = {witness_.end()};
+    const TaskRecord record = witness_.end();
     const double window_ns = clock::ns(window_begin, clock::end());
-    sample.proof = prove(records, std::array{options_.cpu}, window_ns, options_.busy);
-    counted(records.front(), sample);
+    sample.proof = prove(record, options_.cpu, window_ns, options_.busy);
+    counted(record, sample);
     return sample;
   }
 

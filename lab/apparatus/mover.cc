@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <vector>
 
@@ -56,14 +55,13 @@ public:
     const auto begin = clock::begin();
     const std::uint64_t arrived = travel(operations);
     const auto end = clock::end();
-    const std::array records = {witness_.end()};
+    const TaskRecord record = witness_.end();
     note(2 * operations, arrived, counted);
 
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
-    const std::array<std::optional<unsigned>, 1> places = {options_.first};
-    sample.proof = prove(records, places, sample.elapsed_ns, !moves());
+    sample.proof = prove(record, options_.first, sample.elapsed_ns, !moves());
     sample.proof.on_cpu = sample.proof.on_cpu && arrived == 2 * operations;
     if (moves()) {
       sample.proof.cpus = {std::min(options_.first, options_.second),

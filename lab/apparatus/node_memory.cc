@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -84,9 +83,8 @@ public:
       sample.elapsed_ns += stretch(loads);
       left -= loads;
     }
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
-    sample.proof = prove(records, places, clock::ns(window_begin, clock::end()), true);
+    const TaskRecord record = witness_.end();
+    sample.proof = prove(record, options_.cpu, clock::ns(window_begin, clock::end()), true);
     sample.values[options_.metric] = sample.elapsed_ns / static_cast<double>(operations);
     return sample;
   }

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <set>
 #include <stdexcept>
@@ -54,9 +53,7 @@ public:
     for (std::uint64_t i = 0; i < operations; ++i)
       tally.add(loop_.run(program()));
     const auto end = clock::end();
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
-    sample.proof = prove(records, places, clock::ns(begin, end), false);
+    sample.proof = prove(witness_.end(), options_.cpu, clock::ns(begin, end), false);
     tally.fill_in(sample, operations, clock::ns(begin, end));
     amend(sample);
     return sample;

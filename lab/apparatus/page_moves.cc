@@ -60,7 +60,7 @@ public:
       moved += go(options_.from);
     }
     const auto end = clock::end();
-    const std::array records = {witness_.end()};
+    const TaskRecord record = witness_.end();
     look(options_.from);
     expected_ += 2 * operations * each;
     moved_ += moved;
@@ -68,8 +68,7 @@ public:
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
-    sample.proof = prove(records, places, sample.elapsed_ns, false);
+    sample.proof = prove(record, options_.cpu, sample.elapsed_ns, false);
     if (each > 0)
       sample.values[options_.metric] =
           sample.elapsed_ns / static_cast<double>(2 * operations * each);

@@ -181,4 +181,12 @@ PairPlan plan_pairs(const affinity::Topology& topology, std::span<const Pair> pa
   return plan;
 }
 
+affinity::Pair farthest(std::span<const affinity::Pair> pairs) {
+  // Relations are in order of distance, but for "unpinned" at the end.
+  const auto distance = [](const affinity::Pair& pair) {
+    return pair.relation == affinity::Relation::unpinned ? -1 : static_cast<int>(pair.relation);
+  };
+  return *std::ranges::max_element(pairs, {}, distance);
+}
+
 }  // namespace schedlab::apparatus

@@ -31,6 +31,10 @@ std::string class_name(const affinity::Topology& topology, const affinity::Pair&
 affinity::Choice<affinity::Pair> spinning_pairs(const affinity::Topology& topology,
                                                 const affinity::Placement& placement);
 
+// The one whose CPUs are farthest apart, for what needs two CPUs at no particular distance; not
+// pinned only if none is. `pairs` is not empty.
+affinity::Pair farthest(std::span<const affinity::Pair> pairs);
+
 struct PairPlanOptions {
   double budget_s = 0;        // wall clock for the lab, all processes together
   bool classes_only = false;  // no other pairs, whatever the budget

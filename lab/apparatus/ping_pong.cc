@@ -173,12 +173,11 @@ public:
       mechanism_.take(0);
     }
     const auto end = clock::end();
-    const std::array records = {witness_.end()};
-    const std::array places = {options_.first};
+    const TaskRecord record = witness_.end();
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
-    sample.proof = prove(records, places, sample.elapsed_ns, true);
+    sample.proof = prove(record, options_.first, sample.elapsed_ns, true);
     sample.values[metric_] = sample.elapsed_ns / static_cast<double>(operations);
     return sample;
   }

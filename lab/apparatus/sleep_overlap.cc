@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <ctime>
 #include <limits>
 #include <new>
 #include <stdexcept>
@@ -33,9 +32,7 @@ struct Board {
 void sleep_steps(Board& board, unsigned me, std::int64_t step_ns) noexcept {
   board.begun_ns[me].store(clock::now_ns(), std::memory_order_relaxed);
   for (unsigned step = 0; step < overlap_steps; ++step) {
-    timespec left = {.tv_sec = step_ns / 1'000'000'000, .tv_nsec = step_ns % 1'000'000'000};
-    while (::clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
-    }
+    clock::sleep_for(step_ns);
     const auto at = board.at.fetch_add(1, std::memory_order_relaxed);
     board.who[at % board.who.size()].store(static_cast<std::uint8_t>(me),
                                            std::memory_order_relaxed);

@@ -1,11 +1,10 @@
 #include "lab/apparatus/sleep_verdicts.hh"
 
 #include "lab/apparatus/sleep_overlap.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/harness/numbers.hh"
 
 #include <fmt/format.h>
-
-#include <algorithm>
 
 namespace schedlab::apparatus {
 
@@ -23,22 +22,17 @@ constexpr double second_ns = 1e9;
 constexpr std::string_view more_processes = "io_timers with 6 processes or more";
 constexpr std::string_view quieter = "a quieter machine";
 
-const Check* find_check(const Series& series, std::string_view name) {
-  const auto found = std::ranges::find(series.checks, name, &Check::name);
-  return found == series.checks.end() ? nullptr : &*found;
-}
-
 bool holds(const Series& series, std::string_view check) {
-  const Check* found = find_check(series, check);
+  const Check* found = find_check(&series, check);
   return found && found->ok;
 }
 bool fails(const Series& series, std::string_view check) {
-  const Check* found = find_check(series, check);
+  const Check* found = find_check(&series, check);
   return found && !found->ok;
 }
 
 std::string seen(const Series& series, std::string_view check) {
-  const Check* found = find_check(series, check);
+  const Check* found = find_check(&series, check);
   if (!found)
     return "no count";
   return found->seen.number() ? fmt::format("{:.0f}", *found->seen.number()) : *found->seen.text();
@@ -52,14 +46,8 @@ struct Program {
 
 Program find_program(const Findings& findings, const std::string& name) {
   const Series* series = findings.series(name);
-  const Metric* total = findings.metric(name, "total");
-  return total && total->ci ? Program{series, total} : Program{};
-}
-
-Judgement undecided(std::string_view needs) {
-  Judgement judgement;
-  judgement.needs = needs;
-  return judgement;
+  const Metric* total = bounded(findings.metric(name, "total"));
+  return total ? Program{series, total} : Program{};
 }
 
 // Two sleepers whose waits overlap take the time of one, not of two.
@@ -105,14 +93,6 @@ std::optional<bool> keeps_up(const Series& series) {
   if (late->ci->high < soon * period_ns)
     return true;
   return late->ci->low > behind * period_ns ? std::optional(false) : std::nullopt;
-}
-
-std::string_view measured_driver(const Findings& findings) {
-  for (const std::string_view driver : {"io_uring", "epoll"})
-    for (const auto& series : findings.result().series)
-      if (series.driver == driver && !series.metrics.empty())
-        return driver;
-  return "";
 }
 
 Judgement judge_computing_in_a_loop(const Findings& findings) {
@@ -189,7 +169,7 @@ Judgement judge_two_coroutines(const Findings& findings) {
 
 Judgement judge_await_blocks_no_thread(const Findings& findings) {
   const Series* series = findings.series(program_name("sequential", measured_driver(findings)));
-  if (!series || !find_check(*series, ticks_check))
+  if (!find_check(series, ticks_check))
     return undecided("io_timers with program=sequential");
   Judgement judgement;
   judgement.evidence = fmt::format("while a coroutine waited for {} steps, another one of its "

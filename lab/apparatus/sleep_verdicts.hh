@@ -23,9 +23,6 @@ std::string program_name(std::string_view program, std::string_view driver);
 // no where more than 1 % are late by a whole one: then it falls behind. Nothing between the two.
 std::optional<bool> keeps_up(const harness::Series& series);
 
-// The driver that a loop's series were measured on: io_uring, or epoll where that is missing; "".
-std::string_view measured_driver(const harness::Findings& findings);
-
 harness::Judgement judge_computing_in_a_loop(const harness::Findings& findings);     // C25
 harness::Judgement judge_sleep(const harness::Findings& findings);                   // C43
 harness::Judgement judge_two_threads(const harness::Findings& findings);             // C49

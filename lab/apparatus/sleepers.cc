@@ -10,11 +10,8 @@
 #include "lab/harness/statistics.hh"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <ctime>
 #include <numeric>
-#include <optional>
 
 namespace schedlab::apparatus {
 
@@ -53,12 +50,6 @@ void Timetable::fill_in(harness::Sample& sample) {
 harness::Check Timetable::check() const {
   return {"sleepers that went on before they were due", harness::Value(0), harness::Value(early_),
           early_ == 0};
-}
-
-std::int64_t process_cpu_ns() noexcept {
-  timespec now;
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
 namespace {
@@ -105,19 +96,18 @@ private:
     const auto calls = loop_.driver().counts().calls;
     const auto bytes = iouring::frame_counts().bytes;
     witness_.begin();
-    const auto cpu_ns = process_cpu_ns();
+    const auto cpu_ns = clock::process_cpu_ns();
     const auto begin = clock::begin();
     begun_ns_ = clock::now_ns();
     loop_.run(all(operations));
     const auto end = clock::end();
-    const auto used_ns = process_cpu_ns() - cpu_ns;
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
+    const auto used_ns = clock::process_cpu_ns() - cpu_ns;
+    const TaskRecord record = witness_.end();
     const auto sleeps = static_cast<double>(table_.sleeps());
     sample = {};
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
-    sample.proof = prove(records, places, sample.elapsed_ns, false);
+    sample.proof = prove(record, options_.cpu, sample.elapsed_ns, false);
     sample.values[options_.cpu_time] = static_cast<double>(used_ns) / sleeps;
     sample.values[options_.calls] =
         static_cast<double>(loop_.driver().counts().calls - calls) / sleeps;

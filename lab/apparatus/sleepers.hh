@@ -100,7 +100,4 @@ private:
   std::uint64_t late_ = 0;
 };
 
-// CPU time of this process in nanoseconds: all threads, those of the kernel that work for it too.
-std::int64_t process_cpu_ns() noexcept;
-
 }  // namespace schedlab::apparatus

@@ -16,7 +16,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <ctime>
 #include <optional>
 
 namespace schedlab::apparatus {
@@ -27,10 +26,6 @@ constexpr std::int64_t least_lead_ns = 300'000;
 constexpr std::int64_t lead_of_a_thread_ns = 15'000;
 constexpr std::int64_t lead_of_a_timerfd_ns = 1'500;
 constexpr std::uint64_t spare_files = 64;
-
-timespec timespec_of(std::int64_t ns) noexcept {
-  return {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
-}
 
 // Bytes of the calling thread's stack, its thread-local data included, that lie in memory.
 std::uint64_t resident_stack() noexcept {
@@ -85,13 +80,13 @@ public:
 private:
   void attempt(std::uint64_t operations, harness::Sample& sample) {
     last_set_ns_.store(0, std::memory_order_relaxed);
-    const auto cpu_ns = process_cpu_ns();
+    const auto cpu_ns = clock::process_cpu_ns();
     const auto begin = clock::begin();
     begun_ns_ = clock::now_ns();
     team_.start(operations);
     const auto records = team_.finish();
     const auto end = clock::end();
-    const auto used_ns = process_cpu_ns() - cpu_ns;
+    const auto used_ns = clock::process_cpu_ns() - cpu_ns;
     sample = {};
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
@@ -112,11 +107,9 @@ private:
       return;
     }
     for (std::uint64_t round = 0; round < rounds; ++round) {
-      const timespec due = timespec_of(table_.due_ns(me, round));
       if (round == 0)
         set_at(clock::now_ns());
-      while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, nullptr) == EINTR) {
-      }
+      clock::sleep_until(table_.due_ns(me, round));
       table_.note(me, round, clock::now_ns());
     }
   }
@@ -172,7 +165,7 @@ private:
     std::ranges::fill(rounds_of_, std::uint64_t{0});
     calls_ = 0;
     witness_.begin();
-    const auto cpu_ns = process_cpu_ns();
+    const auto cpu_ns = clock::process_cpu_ns();
     const auto begin = clock::begin();
     const std::int64_t begun_ns = clock::now_ns();
     for (std::uint64_t i = 0; i < options_.sleepers; ++i)
@@ -180,14 +173,13 @@ private:
     const std::int64_t set_ns = clock::now_ns() - begun_ns;
     wait_for_all(operations);
     const auto end = clock::end();
-    const auto used_ns = process_cpu_ns() - cpu_ns;
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
+    const auto used_ns = clock::process_cpu_ns() - cpu_ns;
+    const TaskRecord record = witness_.end();
     const auto sleeps = static_cast<double>(table_.sleeps());
     sample = {};
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
-    sample.proof = prove(records, places, sample.elapsed_ns, false);
+    sample.proof = prove(record, options_.cpu, sample.elapsed_ns, false);
     sample.values[options_.cpu_time] = static_cast<double>(used_ns) / sleeps;
     sample.values[options_.calls] = static_cast<double>(calls_) / sleeps;
     return set_ns;
@@ -195,7 +187,7 @@ private:
 
   void set(std::uint64_t sleeper, std::uint64_t round) noexcept {
     itimerspec due{};
-    due.it_value = timespec_of(table_.due_ns(sleeper, round));
+    due.it_value = clock::to_timespec(table_.due_ns(sleeper, round));
     ++calls_;
     ::timerfd_settime(timers_[sleeper].get(), TFD_TIMER_ABSTIME, &due, nullptr);
   }

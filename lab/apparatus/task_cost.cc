@@ -70,8 +70,8 @@ private:
     wanted_ += tasks;
     sample.elapsed_ns = elapsed_ns_;
     sample.values[options_.time_metric] = elapsed_ns_ / static_cast<double>(tasks);
-    if (frame_bytes_ > 0)
-      sample.values[options_.frame_metric] =
+    if (frame_bytes_ > 0 && options_.frame_metric)
+      sample.values[*options_.frame_metric] =
           static_cast<double>(frame_bytes_) / static_cast<double>(tasks);
   }
 
@@ -309,13 +309,12 @@ public:
     for (std::uint64_t i = 0; i < operations; ++i)
       one_();
     const auto end = clock::end();
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
+    const TaskRecord record = witness_.end();
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, end);
     // Not busy: the CPU time of those that ended is not the caller's.
-    sample.proof = prove(records, places, sample.elapsed_ns, false);
+    sample.proof = prove(record, options_.cpu, sample.elapsed_ns, false);
     sample.values[options_.time_metric] = sample.elapsed_ns / static_cast<double>(operations);
     return sample;
   }

@@ -21,7 +21,8 @@ struct TaskCostOptions {
   std::uint64_t tasks = 1000;              // together, in an operation
   std::optional<unsigned> thread_on = {};  // to-thread: where the thread stands; nothing: `cpu`
   std::size_t time_metric = 0;             // ns a task
-  std::size_t frame_metric = 1;            // bytes of coroutine frames and started tasks, a task
+  // Bytes of coroutine frames and started tasks, a task; nothing: not told.
+  std::optional<std::size_t> frame_metric = 1;
 };
 
 // By name; each for a task:

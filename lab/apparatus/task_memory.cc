@@ -4,15 +4,17 @@
 #include "iouring/frame_pool.hh"
 #include "iouring/sleep.hh"
 #include "iouring/start.hh"
-#include "lab/apparatus/futex.hh"
+#include "lab/apparatus/memory_rollup.hh"
 #include "lab/apparatus/team.hh"
 #include "lab/base/clock.hh"
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
+#include "lab/base/futex.hh"
 #include "lab/base/mapping.hh"
 #include "lab/base/text.hh"
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -29,22 +31,6 @@ using harness::Sample;
 using iouring::Task;
 
 constexpr std::size_t steps = 8;
-
-// The number behind "Rss:" of /proc/self/smaps_rollup, in bytes. The counters of statm lag behind
-// by up to 64 pages a CPU.
-std::optional<double> counted_resident() {
-  const auto text = read_text("/proc/self/smaps_rollup");
-  if (!text)
-    return std::nullopt;
-  const auto at = text->find("\nRss:");
-  if (at == std::string::npos)
-    return std::nullopt;
-  const std::string_view line = std::string_view(*text).substr(at + 5);
-  const auto kilobytes = to_number(trim(line.substr(0, line.find("kB"))));
-  if (!kilobytes)
-    return std::nullopt;
-  return static_cast<double>(*kilobytes) * 1024;
-}
 
 // What was held after each step.
 struct Held {
@@ -87,9 +73,7 @@ public:
       sums[2] += slope(held.reserved);
     }
     sample.elapsed_ns = clock::ns(begin, clock::end());
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
-    sample.proof = prove(records, places, sample.elapsed_ns, false);
+    sample.proof = prove(witness_.end(), options_.cpu, sample.elapsed_ns, false);
     const auto share = 1 / static_cast<double>(operations);
     if (sums[0] > 0)
       sample.values[options_.frame_metric] = sums[0] * share;
@@ -204,7 +188,8 @@ Footprint footprint() {
       now.resident = page * static_cast<double>(to_number(words[1]).value_or(0));
     }
   }
-  now.resident = counted_resident().value_or(now.resident);
+  if (const auto counted = memory_rollup(::getpid()))
+    now.resident = counted->resident;
   return now;
 }
 

@@ -20,7 +20,7 @@ std::int64_t task_cpu_ns(pid_t task) noexcept {
   timespec used{};
   if (::clock_gettime(id, &used) != 0)
     return -1;
-  return static_cast<std::int64_t>(used.tv_sec) * 1'000'000'000 + used.tv_nsec;
+  return clock::to_ns(used);
 }
 
 TaskTimes::TaskTimes() : self_(::gettid()), folder_(::opendir("/proc/self/task")) {

@@ -1,6 +1,7 @@
 #include "lab/apparatus/task_verdicts.hh"
 
 #include "lab/apparatus/quote.hh"
+#include "lab/apparatus/verdicts.hh"
 
 #include <algorithm>
 #include <optional>
@@ -24,19 +25,11 @@ Verdict above(const std::optional<Estimate>& ratio, double bound) {
 
 constexpr std::string_view more_processes = "io_tasks with 6 processes or more";
 
-bool checks_hold(const Series* series) {
-  return series && std::ranges::all_of(series->checks, &Check::ok);
-}
-
 // What it would take is of no interest once it is decided.
 Judgement settled(Judgement judgement) {
   if (judgement.verdict != Verdict::inconclusive)
     judgement.needs.clear();
   return judgement;
-}
-
-Judgement undecided() {
-  return {.verdict = Verdict::inconclusive, .evidence = {}, .needs = std::string(more_processes)};
 }
 
 }  // namespace
@@ -46,11 +39,11 @@ std::string length_name(std::int64_t length_ns, std::string_view how) {
 }
 
 Judgement judge_single_thread(const Findings& findings) {
-  Judgement judgement = undecided();
+  Judgement judgement = undecided(more_processes);
   const Metric* ratio = findings.metric("rules/waits", "switches");
   if (!ratio || !ratio->ci)
     return judgement;
-  const bool alone = checks_hold(findings.series("rules/waits"));
+  const bool alone = is_sound(findings.series("rules/waits"));
   judgement.evidence = fmt::format(
       "{} in /proc/self/task while 100 tasks waited; the thread slept {:.3g} [{:.3g} {:.3g}] times "
       "for each wait of its loop",
@@ -64,11 +57,11 @@ Judgement judge_single_thread(const Findings& findings) {
 }
 
 Judgement judge_in_order(const Findings& findings) {
-  Judgement judgement = undecided();
+  Judgement judgement = undecided(more_processes);
   const Metric* sum = findings.metric("rules/order", "speedup");
   if (!sum || !sum->ci)
     return judgement;
-  const bool ordered = checks_hold(findings.series("rules/order"));
+  const bool ordered = is_sound(findings.series("rules/order"));
   judgement.evidence =
       fmt::format("two tasks without a wait {}; their times together are {:.4g} [{:.4g} {:.4g}] of "
                   "the time of the gather",
@@ -118,7 +111,7 @@ Judgement judge_ranks(const Findings& findings) {
 }
 
 Judgement judge_no_shared_memory(const Findings& findings) {
-  Judgement judgement = undecided();
+  Judgement judgement = undecided(more_processes);
   const Metric* around = findings.metric("rules/update-yields", "lost");
   const Metric* without = findings.metric("rules/update", "lost");
   if (!around || !without || !around->ci || !without->ci)
@@ -127,7 +120,7 @@ Judgement judge_no_shared_memory(const Findings& findings) {
       fmt::format("two tasks of one thread lost {:.3g} % of their updates of a counter with a wait "
                   "between reading and writing it, {:.3g} % without",
                   100 * *around->median, 100 * *without->median);
-  const bool alone = checks_hold(findings.series("rules/update-yields"));
+  const bool alone = is_sound(findings.series("rules/update-yields"));
   if (alone && around->ci->low > 0)
     judgement.verdict = Verdict::refuted;
   else if (around->ci->high <= 0)
@@ -136,7 +129,7 @@ Judgement judge_no_shared_memory(const Findings& findings) {
 }
 
 Judgement judge_lightweight(const Findings& findings) {
-  Judgement judgement = undecided();
+  Judgement judgement = undecided(more_processes);
   std::vector<std::int64_t> lengths;
   for (const auto& series : findings.result().series)
     if (series.name.starts_with("length/") && series.name.ends_with("/tasks"))
@@ -163,11 +156,11 @@ Judgement judge_lightweight(const Findings& findings) {
 }
 
 Judgement judge_to_thread(const Findings& findings) {
-  Judgement judgement = undecided();
+  Judgement judgement = undecided(more_processes);
   const auto longer = findings.difference("late/to-thread", "late/alone", "late");
   if (!longer || !longer->interval)
     return judgement;
-  const bool elsewhere = checks_hold(findings.series("late/to-thread"));
+  const bool elsewhere = is_sound(findings.series("late/to-thread"));
   judgement.evidence = fmt::format(
       "beside a call that blocks for 5 ms a sleeper woke {} late, alone {}, with the call in the "
       "loop's own thread {}; the call ran in {} thread; there and back takes {}",

@@ -1,9 +1,9 @@
 #include "lab/apparatus/team.hh"
 
 #include "affinity/pin.hh"
-#include "lab/apparatus/futex.hh"
 #include "lab/base/cache_line.hh"
 #include "lab/base/error.hh"
+#include "lab/base/futex.hh"
 
 #include <climits>
 #include <csignal>

@@ -14,7 +14,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
 #include <limits>
 #include <span>
 
@@ -37,7 +36,7 @@ inline constexpr unsigned tight_looks = 8192;
 // two spinning tasks run by turns and never together, a time slice for each hand-over; a sleeper
 // is let in as soon as it wakes.
 inline constexpr unsigned paused_looks = 2048;
-inline constexpr timespec nap{0, 20'000};
+inline constexpr std::int64_t nap_ns = 20'000;
 
 using Word = std::atomic<std::uint64_t>;
 
@@ -99,7 +98,7 @@ private:
         control_.stop.store(true, std::memory_order_relaxed);
         return false;
       }
-      ::clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, nullptr);
+      clock::sleep_for(nap_ns);
     }
     return true;
   }

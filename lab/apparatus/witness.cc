@@ -9,6 +9,7 @@
 #include <array>
 #include <charconv>
 #include <set>
+#include <utility>
 
 namespace schedlab::apparatus {
 
@@ -75,6 +76,11 @@ harness::Proof prove(std::span<const TaskRecord> tasks,
   if (busy)
     proof.foreign_ns = wall_ns - on_cpu_ns;
   return proof;
+}
+
+harness::Proof prove(const TaskRecord& task, std::optional<unsigned> place, double wall_ns,
+                     bool busy) {
+  return prove(std::span(&task, 1), std::span(&std::as_const(place), 1), wall_ns, busy);
 }
 
 }  // namespace schedlab::apparatus

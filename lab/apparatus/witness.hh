@@ -42,5 +42,8 @@ private:
 // them used was somebody else's.
 harness::Proof prove(std::span<const TaskRecord> tasks,
                      std::span<const std::optional<unsigned>> places, double wall_ns, bool busy);
+// The same of one task.
+harness::Proof prove(const TaskRecord& task, std::optional<unsigned> place, double wall_ns,
+                     bool busy);
 
 }  // namespace schedlab::apparatus

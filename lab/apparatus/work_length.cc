@@ -122,9 +122,7 @@ public:
         threads_.clear();  // joins them
       }
     sample.elapsed_ns = clock::ns(begin, clock::end());
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {std::nullopt};
-    sample.proof = prove(records, places, sample.elapsed_ns, false);
+    sample.proof = prove(witness_.end(), std::nullopt, sample.elapsed_ns, false);
     sample.values[options_.metric] = sample.elapsed_ns / static_cast<double>(operations * pieces);
     return sample;
   }

@@ -4,6 +4,7 @@
 #include "lab/cli/output.hh"
 #include "lab/harness/replicate.hh"
 #include "lab/harness/wire.hh"
+#include "procs/enter.hh"
 
 #include <exception>
 #include <string>
@@ -42,6 +43,7 @@ int fail(int status, const std::exception& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  procs::enter(argc, argv);
   if (argc == 2 && argv[1] == harness::replicate_word)
     return harness::replicate_main();
   try {

@@ -64,7 +64,7 @@ Plans plan_all(const std::vector<const Lab*>& labs, const affinity::Topology& to
 double seconds_of(const Plans& plans) {
   double seconds = 0;
   for (const auto& outcome : plans)
-    seconds += budget_of(*outcome.plan);
+    seconds += foretold_s(*outcome.plan);
   return seconds;
 }
 
@@ -83,7 +83,7 @@ std::string plan_text(const Plans& plans, const harness::RunOptions& options) {
     table.add({std::string(plan->lab().name), std::to_string(runnable),
                std::to_string(harness::rounds_of(options.preset)),
                std::to_string(processes_of(options)),
-               skipped ? "0" : fmt::format("{:g}", budget_of(*plan)),
+               skipped ? "0" : fmt::format("{:.3g}", foretold_s(*plan)),
                skipped ? "skipped: " + unsupported : ""});
   }
   return table.text(0) + fmt::format("{} labs, about {:.0f} s, seed {}\n", plans.size(),

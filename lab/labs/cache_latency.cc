@@ -4,10 +4,9 @@
 //          swept across the caches that hwloc reports, on base pages and on huge pages. Where the
 //          latencies of neighbouring sizes differ by more than a third, sizes are added between.
 // Reading  Each level of the staircase is a cache, each edge its capacity. Edges are found by
-// change
-//          points of the logarithm of the latency, in each process for itself, and stand beside
-//          what hwloc says. On base pages a TLB has edges too: what huge pages do not show is a
-//          TLB's.
+//          change points of the logarithm of the latency, in each process for itself, and stand
+//          beside what hwloc says. On base pages a TLB has edges too: what huge pages do not show
+//          is a TLB's.
 // Traps    Time is wall time, from the TSC: with turbo the same load takes as many cycles and fewer
 //          nanoseconds. Of base pages some share cache sets (page colour), which brings an edge
 //          forward and rounds it. A last-level cache that others use is smaller than it is. The
@@ -169,6 +168,7 @@ void add_series(Plan& plan, const Spot& spot, Pages pages, std::string_view patt
   series.relation = "same-pu";
   series.cpus = {spot.cpu};
   series.skip = why_not(subject, too_large);
+  series.set_up_s = apparatus::chase_set_up_s(subject);
   series.make = [subject] { return apparatus::make_chase(subject); };
   plan.add(std::move(series));
 }

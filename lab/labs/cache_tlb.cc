@@ -6,11 +6,10 @@
 // Reading  The difference is the price of translation. It leaves zero where the first-level TLB is
 //          full, and climbs again where the second is: there a page walk begins.
 // Traps    The line within the page moves on from page to page, or the lines of all pages would
-// meet
-//          in a few cache sets and the misses would be the cache's. In a virtual machine a walk
-//          goes through two page tables, and the host's pages under ours decide what a TLB entry
-//          holds. Page-table entries are cached like data: a walk costs more the more there are of
-//          them. The packed lines of many pages fill more than one page themselves.
+//          meet in a few cache sets and the misses would be the cache's. In a virtual machine a
+//          walk goes through two page tables, and the host's pages under ours decide what a TLB
+//          entry holds. Page-table entries are cached like data: a walk costs more the more there
+//          are of them. The packed lines of many pages fill more than one page themselves.
 
 #include "lab/apparatus/chase.hh"
 #include "lab/base/error.hh"

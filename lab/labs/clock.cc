@@ -59,10 +59,7 @@ std::uint64_t reading() noexcept {
   if constexpr (Id == lab_clock) {
     return clock::begin();
   } else {
-    timespec now;
-    ::clock_gettime(Id, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-           static_cast<std::uint64_t>(now.tv_nsec);
+    return static_cast<std::uint64_t>(clock::read_ns(Id));
   }
 }
 
@@ -117,12 +114,11 @@ public:
         lost_ns += gap_ns;
       before = now;
     }
-    const std::array records = {witness_.end()};
-    const std::array<std::optional<unsigned>, 1> places = {options_.cpu};
+    const auto record = witness_.end();
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = clock::ns(begin, before);
-    sample.proof = apparatus::prove(records, places, sample.elapsed_ns, true);
+    sample.proof = apparatus::prove(record, options_.cpu, sample.elapsed_ns, true);
     sample.values[longest_gap] = longest_ns;
     sample.values[gap_share] = lost_ns / sample.elapsed_ns;
     return sample;

@@ -13,6 +13,7 @@
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/echo.hh"
 #include "lab/apparatus/loopback.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/base/text.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
@@ -171,14 +172,13 @@ void conclude(const Plan&, LabResult& result) {
 class Sweep {
 public:
   explicit Sweep(const Findings& findings) : findings_(findings) {
-    for (const auto& series : findings.result().series) {
-      if (series.metrics.empty() || (!relation_.empty() && series.placement.relation != relation_))
-        continue;
-      relation_ = series.placement.relation;
-      if (const auto count = connections_of(series); count && !has(*count))
-        counts_.push_back(*count);
-    }
-    std::ranges::sort(counts_);
+    for (const auto& series : findings.result().series)
+      if (relation_.empty() && !series.metrics.empty())
+        relation_ = series.placement.relation;
+    counts_ = apparatus::measured_numbers(findings, [&](const Series& series) {
+      const bool counts = !series.metrics.empty() && series.placement.relation == relation_;
+      return counts ? apparatus::whole_param(series, "connections") : std::nullopt;
+    });
   }
 
   [[nodiscard]] const std::vector<std::int64_t>& counts() const noexcept { return counts_; }
@@ -193,16 +193,6 @@ public:
   }
 
 private:
-  static std::optional<std::int64_t> connections_of(const Series& series) {
-    for (const auto& [key, value] : series.params)
-      if (key == "connections" && value.text())
-        return to_number(*value.text());
-    return {};
-  }
-  [[nodiscard]] bool has(std::int64_t count) const {
-    return std::ranges::find(counts_, count) != counts_.end();
-  }
-
   const Findings& findings_;
   std::string relation_;
   std::vector<std::int64_t> counts_;

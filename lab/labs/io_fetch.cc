@@ -17,6 +17,7 @@
 #include "lab/apparatus/fetch_server.hh"
 #include "lab/apparatus/fetch_surface.hh"
 #include "lab/apparatus/loopback.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/merge.hh"
@@ -250,13 +251,13 @@ void add_sleepers(const Setting& setting, std::int64_t latency_us) {
                      {fmt::format("sleep/{}/{}", method, driver.name), "sleep", "three sleeps",
                       fmt::format("{} {}", method, driver.name), 3, latency_us},
                      &driver);
-      apparatus::SleepersOptions options;
+      apparatus::SleepOrderOptions options;
       options.driver = driver.choice;
       options.together = together;
       options.latency = microseconds(latency_us);
       options.cpus = setting.places.fetching;
       options.metrics = fetch_metrics();
-      series.make = [options] { return apparatus::make_sleepers(options); };
+      series.make = [options] { return apparatus::make_sleep_order(options); };
       setting.plan.add(std::move(series));
     }
 }
@@ -289,7 +290,7 @@ void plan_series(Plan& plan) {
 
 void conclude(const Plan&, LabResult& result) {
   const Findings findings(result);
-  const std::string_view driver = apparatus::fetch_driver(findings);
+  const std::string_view driver = apparatus::measured_driver(findings);
   std::vector<Series> added;
   for (const auto method : thread_methods) {
     auto matrix = apparatus::fetch_surface(findings, driver, method);
@@ -316,7 +317,7 @@ std::string refusals(const Findings& findings) {
 }
 
 std::string answer(const Findings& findings) {
-  const std::string_view driver = apparatus::fetch_driver(findings);
+  const std::string_view driver = apparatus::measured_driver(findings);
   const auto cells = apparatus::fetch_cells(findings, driver);
   if (cells.empty())
     return "Nothing could be fetched asynchronously here.";
@@ -335,10 +336,6 @@ std::string answer(const Findings& findings) {
   }
   text += "." + refusals(findings) + where;
   return text;
-}
-
-bool is_valid(const Series* series) {
-  return series && series->status != Status::invalid && series->status != Status::failed;
 }
 
 // C15: confirmed if threads fetch several things in clearly less time than one after the other.
@@ -385,7 +382,7 @@ Judgement judge_three_urls(const Findings& findings) {
       with_interval(*took),
       sum && sum->median ? fmt::format(", {} one after the other", with_interval(*sum)) : "",
       *errors->median);
-  const bool told = *errors->median == 1 && is_valid(series);
+  const bool told = *errors->median == 1 && apparatus::is_sound(series);
   if (!told || took->ci->low > 2.5)
     judgement.verdict = Verdict::refuted;
   else if (took->ci->high < 1.8)
@@ -404,7 +401,7 @@ Judgement judge_gather(const Findings& findings) {
     const Metric* took = findings.metric(name, "latencies");
     if (!took || !took->ci)
       continue;
-    const bool ordered = is_valid(findings.series(name));
+    const bool ordered = apparatus::is_sound(findings.series(name));
     judgement.evidence += fmt::format(
         "{}{}: three sleeps take {} of one, {}", judgement.evidence.empty() ? "" : "; ", driver,
         with_interval(*took), ordered ? "all begin before one ends" : "out of order");
@@ -426,7 +423,7 @@ Judgement judge_gather(const Findings& findings) {
 // threads. They win by time; at equal time, by the CPU that a fetch takes.
 Judgement judge_slow_io(const Findings& findings) {
   Judgement judgement;
-  const std::string_view driver = apparatus::fetch_driver(findings);
+  const std::string_view driver = apparatus::measured_driver(findings);
   const auto cells = apparatus::fetch_cells(findings, driver);
   judgement.needs =
       "io_fetch with 6 processes or more, latency=5000 or more and fetches=64 or more";

@@ -17,6 +17,7 @@
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/polling_cpu.hh"
 #include "lab/apparatus/team.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
@@ -308,12 +309,9 @@ constexpr std::string_view direct_reads = "direct/random/read";
 std::vector<std::int64_t> depths_of(const Findings& findings, const std::string& cell,
                                     std::string_view arm) {
   const std::string head = fmt::format("{}/{}/", cell, arm);
-  std::vector<std::int64_t> depths;
-  for (const auto& series : findings.result().series)
-    if (series.name.starts_with(head) && find_metric(series, "rate"))
-      depths.push_back(std::stoll(series.name.substr(head.size())));
-  std::ranges::sort(depths);
-  return depths;
+  return apparatus::measured_numbers(findings, [&](const Series& series) {
+    return find_metric(series, "rate") ? apparatus::number_after(head, series.name) : std::nullopt;
+  });
 }
 
 // From which depth on `arm` beats `reference` at the same depth (one at a time: at depth 1). Cached

@@ -17,6 +17,7 @@
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/polling_cpu.hh"
 #include "lab/apparatus/team.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
@@ -190,12 +191,9 @@ void plan_series(Plan& plan) {
 std::vector<std::int64_t> batches_of(const Findings& findings, std::string_view action,
                                      std::string_view arm) {
   const std::string head = fmt::format("{}/{}/", action, arm);
-  std::vector<std::int64_t> batches;
-  for (const auto& series : findings.result().series)
-    if (series.name.starts_with(head) && find_metric(series, "cpu"))
-      batches.push_back(std::stoll(series.name.substr(head.size())));
-  std::ranges::sort(batches);
-  return batches;
+  return apparatus::measured_numbers(findings, [&](const Series& series) {
+    return find_metric(series, "cpu") ? apparatus::number_after(head, series.name) : std::nullopt;
+  });
 }
 
 std::string against_calls(const Findings& findings, std::string_view action, std::string_view arm) {

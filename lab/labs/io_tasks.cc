@@ -10,10 +10,12 @@
 //          and a thread's resident bytes lack what the kernel keeps for it (16 KiB of stack). The
 //          counters of /proc/self/statm lag: pages are counted by smaps_rollup.
 
+#include "lab/apparatus/asyncio.hh"
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/floors.hh"
 #include "lab/apparatus/lateness.hh"
 #include "lab/apparatus/quote.hh"
+#include "lab/apparatus/quotient.hh"
 #include "lab/apparatus/task_cost.hh"
 #include "lab/apparatus/task_memory.hh"
 #include "lab/apparatus/task_rules.hh"
@@ -116,6 +118,7 @@ constexpr Param params[] = {
      .full = "256",
      .min = 8,
      .max = 10'000},
+    apparatus::python_param,
 };
 
 constexpr std::uint64_t tasks_in_batch = 1000;
@@ -178,6 +181,23 @@ void add_gathers(Plan& plan, const Here& here) {
     auto options = cost_options(here);
     options.tasks = static_cast<std::uint64_t>(count);
     series.make = [options] { return apparatus::make_task_cost("gather", options); };
+    plan.add(std::move(series));
+  }
+}
+
+// The same by asyncio, where a Python is asked for.
+void add_asyncio(Plan& plan, const Here& here) {
+  const auto python = apparatus::find_python(plan.text("python"));
+  for (const auto count : plan.numbers("gather")) {
+    if (!python)
+      return;
+    auto series =
+        blank(here, fmt::format("asyncio/{}", count), "gather", fmt::format("asyncio {}", count));
+    series.params.emplace_back("version", python->version);
+    series.skip = python->objection;
+    series.make = [python = *python, count, here] {
+      return apparatus::make_asyncio_gather(python, count, here.cpu, here.usable, each);
+    };
     plan.add(std::move(series));
   }
 }
@@ -307,9 +327,10 @@ void plan_series(Plan& plan) {
   for (const auto& part : plan.words("part")) {
     if (part == "cost")
       add_costs(plan, here);
-    else if (part == "gather")
+    else if (part == "gather") {
       add_gathers(plan, here);
-    else if (part == "memory")
+      add_asyncio(plan, here);
+    } else if (part == "memory")
       add_memory(plan, here);
     else if (part == "length")
       add_lengths(plan, here);
@@ -339,17 +360,6 @@ std::optional<double> crossover(const std::vector<std::pair<double, double>>& ra
   return std::nullopt;
 }
 
-// A metric of one series against that of another, process by process.
-Metric quotient(const Plan& plan, const MetricInfo& info, const Metric& above,
-                const Metric& below) {
-  std::vector<std::vector<double>> runs(plan.processes());
-  for (const auto& run : above.per_run)
-    if (const auto other = median_in(below, run.process);
-        run.median && other && run.process < runs.size())
-      runs[run.process] = {*run.median / *other};
-  return make_metric(info, runs);
-}
-
 void add_speedup(const Plan& plan, std::int64_t length, LabResult& result) {
   for (auto& series : result.series) {
     const Findings findings(result);
@@ -358,7 +368,8 @@ void add_speedup(const Plan& plan, std::int64_t length, LabResult& result) {
     const bool mine = series.name == length_name(length, "tasks") ||
                       series.name == length_name(length, "threads");
     if (mine && calls && here)
-      series.metrics.push_back(quotient(plan, metrics[speedup], *calls, *here));
+      series.metrics.push_back(
+          apparatus::quotient(plan.processes(), metrics[speedup], *calls, *here));
   }
 }
 

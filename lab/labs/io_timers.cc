@@ -18,6 +18,7 @@
 #include "lab/apparatus/sleep_overlap.hh"
 #include "lab/apparatus/sleep_verdicts.hh"
 #include "lab/apparatus/sleepers.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/numbers.hh"

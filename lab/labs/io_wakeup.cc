@@ -12,6 +12,7 @@
 
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/floors.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/apparatus/wakeup.hh"
 #include "lab/base/text.hh"
 #include "lab/harness/findings.hh"
@@ -162,15 +163,10 @@ void plan_series(Plan& plan) {
 
 // The gaps that a relation was measured with, ascending.
 std::vector<std::int64_t> gaps_in(const Findings& findings, std::string_view relation) {
-  std::vector<std::int64_t> gaps;
-  for (const auto& series : findings.result().series)
-    if (series.placement.relation == relation && find_metric(series, "one_way"))
-      for (const auto& [key, value] : series.params)
-        if (key == "gap_us" && value.text())
-          gaps.push_back(to_number(*value.text()).value_or(0));
-  std::ranges::sort(gaps);
-  gaps.erase(std::ranges::unique(gaps).begin(), gaps.end());
-  return gaps;
+  return apparatus::measured_numbers(findings, [&](const Series& series) {
+    const bool counts = series.placement.relation == relation && find_metric(series, "one_way");
+    return counts ? apparatus::whole_param(series, "gap_us") : std::nullopt;
+  });
 }
 
 struct Arm {

@@ -1,0 +1,280 @@
+#include "lab/apparatus/convoy.hh"
+
+#include "lab/apparatus/team.hh"
+#include "lab/base/cache_line.hh"
+#include "lab/base/clock.hh"
+#include "lab/base/error.hh"
+#include "lab/base/fd.hh"
+#include "lab/harness/statistics.hh"
+#include "procs/bytecode.hh"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <vector>
+
+namespace schedlab::apparatus {
+
+namespace {
+
+using harness::Sample;
+using procs::PlainCount;
+
+// One thread's bytecode: count to a limit again and again.
+class Loops {
+public:
+  Loops(std::int64_t limit, procs::InterpreterThread& thread)
+      : counted_(registry_), code_(procs::count_to(limit), procs::Constants::immortal, counted_),
+        machine_(code_, thread, counted_) {}
+  void run() noexcept { machine_.run(); }
+
+private:
+  procs::CountedThreads registry_;
+  procs::CountedThread counted_;
+  procs::Code<PlainCount> code_;
+  procs::Machine<PlainCount> machine_;
+};
+
+// The two ends of a connection, and the byte that goes to and fro.
+class Line {
+public:
+  Line() {
+    int ends[2];
+    check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
+    near_ = Fd(ends[0]);
+    far_ = Fd(ends[1]);
+  }
+  bool send() noexcept { return ::send(near_.get(), "x", 1, MSG_NOSIGNAL) == 1; }
+  bool receive() noexcept { return take(near_); }
+  // Answers each of so many bytes after a while.
+  bool echo(std::uint64_t bytes, std::int64_t after_ns) noexcept {
+    bool all = true;
+    for (std::uint64_t i = 0; i < bytes && all; ++i) {
+      all = take(far_);
+      if (after_ns > 0)
+        clock::sleep_for(after_ns);
+      all = all && ::send(far_.get(), "x", 1, MSG_NOSIGNAL) == 1;
+    }
+    return all;
+  }
+
+private:
+  static bool take(const Fd& end) noexcept {
+    char byte = 0;
+    return ::recv(end.get(), &byte, 1, 0) == 1;
+  }
+  Fd near_;
+  Fd far_;
+};
+
+struct alignas(line_pair) Desk {
+  std::uint64_t begin = 0;  // ticks, of an I/O thread
+  std::uint64_t end = 0;
+  std::int64_t cpu_ns = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t loops = 0;  // of one that computes, while the I/O threads were at work
+  procs::LockCounts counts;
+  std::vector<double> latencies;
+};
+
+constexpr std::int64_t chunk = 500;  // loops between two looks whether it is over
+
+class Convoy final : public harness::Subject {
+public:
+  explicit Convoy(const ConvoyOptions& options)
+      : options_(options), io_(options.io_threads), computing_(options.cpu_threads),
+        members_(io_ + computing_ + (options.operation == IoOperation::echo ? io_ : 0)),
+        compute_loops_(
+            options.compute_ns > 0
+                ? std::max<std::int64_t>(1, loops_for(static_cast<double>(options.compute_ns)))
+                : 0),
+        lines_(members_ - io_ - computing_), desks_(members_), places_(members_, options.cpu),
+        team_({}, places_, options.cpus,
+              [this](unsigned member, std::uint64_t operations) { play(member, operations); }) {}
+
+  Sample sample(std::uint64_t operations) override {
+    stand_on(options_.cpu, options_.usable);
+    lock_.emplace(procs::InterpreterLockOptions{
+        .rule = options_.rule, .interval_ns = options_.interval_ns, .times = true});
+    running_ = 0;
+    left_ = io_;
+    for (auto& desk : desks_) {
+      desk.loops = desk.failed = 0;
+      desk.cpu_ns = 0;
+      desk.latencies.clear();
+      desk.latencies.reserve(operations);
+    }
+    team_.start(operations);
+    const auto records = team_.finish();
+    return summarise(operations, records);
+  }
+
+  std::vector<harness::Check> checks() override {
+    return {{"operations that failed", harness::Value(0), harness::Value(failed_), failed_ == 0}};
+  }
+
+private:
+  void play(unsigned member, std::uint64_t operations) {
+    if (member < io_)
+      do_io(member, operations);
+    else if (member < io_ + computing_)
+      compute(desks_[member]);
+    else
+      desks_[member].failed +=
+          !lines_[member - io_ - computing_].echo(operations, options_.sleep_ns);
+  }
+
+  // One that computes until the I/O is done.
+  void compute(Desk& desk) {
+    procs::InterpreterThread thread(*lock_);
+    Loops loops(chunk, thread);
+    procs::HoldInterpreter hold(thread);
+    running_.fetch_add(1);
+    const std::int64_t cpu_before = clock::thread_cpu_ns();
+    for (std::uint64_t done = 0; left_.load(std::memory_order_relaxed) > 0; ++done) {
+      loops.run();
+      desk.loops = (done + 1) * chunk;
+    }
+    desk.cpu_ns = clock::thread_cpu_ns() - cpu_before;
+    desk.counts = thread.counts();
+  }
+
+  void do_io(unsigned member, std::uint64_t operations) {
+    Desk& desk = desks_[member];
+    procs::InterpreterThread thread(*lock_);
+    Loops loops(std::max<std::int64_t>(compute_loops_, 1), thread);
+    // Those that compute must be there, or the first operations meet nobody.
+    while (running_.load() < computing_)
+      clock::sleep_for(50'000);
+    procs::HoldInterpreter hold(thread);
+    const procs::LockCounts before = thread.counts();
+    const std::int64_t cpu_before = clock::thread_cpu_ns();
+    desk.begin = clock::begin();
+    for (std::uint64_t i = 0; i < operations; ++i) {
+      if (compute_loops_ > 0)
+        loops.run();
+      const std::uint64_t begun = clock::begin();
+      desk.failed += !operate(member, thread);
+      desk.latencies.push_back(clock::ns(begun, clock::end()));
+      thread.tick();
+    }
+    desk.end = clock::end();
+    desk.cpu_ns = clock::thread_cpu_ns() - cpu_before;
+    desk.counts = thread.counts();
+    desk.counts.waited_ns -= before.waited_ns;
+    desk.counts.expiries -= before.expiries;
+    left_.fetch_sub(1);
+  }
+
+  bool operate(unsigned member, procs::InterpreterThread& thread) noexcept {
+    const auto released = [&](const auto& call) {
+      std::optional<procs::AllowThreads> allow;
+      if (options_.release)
+        allow.emplace(thread);
+      return call();
+    };
+    if (options_.operation == IoOperation::echo)
+      return released([&] { return lines_[member].send(); }) &&
+             released([&] { return lines_[member].receive(); });
+    return released([&] {
+      clock::sleep_for(options_.sleep_ns);
+      return true;
+    });
+  }
+
+  Sample summarise(std::uint64_t operations, std::span<const TaskRecord> records) {
+    constexpr std::size_t enough_for_p99 = 299;
+    const std::span io(desks_.data(), io_);
+    const double time_ns = clock::ns(std::ranges::min_element(io, {}, &Desk::begin)->begin,
+                                     std::ranges::max_element(io, {}, &Desk::end)->end);
+    std::vector<double> latencies;
+    double waited_ns = 0, expiries = 0, loops = 0, cpu_ns = 0;
+    for (const auto& desk : desks_) {
+      latencies.insert(latencies.end(), desk.latencies.begin(), desk.latencies.end());
+      cpu_ns += static_cast<double>(desk.cpu_ns);
+      loops += static_cast<double>(desk.loops);
+      failed_ += desk.failed;
+    }
+    for (const auto& desk : io) {
+      waited_ns += static_cast<double>(desk.counts.waited_ns);
+      expiries += static_cast<double>(desk.counts.expiries);
+    }
+    const auto all = static_cast<double>(operations * io_);
+    Sample sample;
+    sample.operations = operations;
+    sample.elapsed_ns = time_ns;
+    sample.proof = prove(records, places_, time_ns, false);
+    sample.values[options_.latency] = harness::median(latencies);
+    if (latencies.size() >= enough_for_p99)
+      sample.values[options_.p99] = harness::quantile(latencies, 0.99);
+    sample.values[options_.wait] = waited_ns / all;
+    sample.values[options_.expiries] = expiries / all;
+    sample.values[options_.rate] = all / time_ns * 1e9;
+    if (computing_ > 0)
+      sample.values[options_.progress] = loops / time_ns * 1e9;
+    sample.values[options_.running] = cpu_ns / time_ns;
+    return sample;
+  }
+
+  ConvoyOptions options_;
+  unsigned io_;         // members: first those that do I/O,
+  unsigned computing_;  // then those that compute,
+  unsigned members_;    // then those that answer
+  std::int64_t compute_loops_;
+  std::vector<Line> lines_;
+  std::vector<Desk> desks_;
+  std::optional<procs::InterpreterLock> lock_;  // of the sample in work
+  std::atomic<unsigned> running_{0};            // of those that compute, have had the lock
+  std::atomic<unsigned> left_{0};               // of those that do I/O, are not done
+  std::uint64_t failed_ = 0;
+  std::vector<std::optional<unsigned>> places_;
+  Team team_;  // last: its members use the rest
+};
+
+}  // namespace
+
+struct Alone::Parts {
+  explicit Parts(procs::LockRule rule) : lock({.rule = rule}), thread(lock) { thread.take(); }
+
+  procs::InterpreterLock lock;
+  procs::InterpreterThread thread;
+  Loops one{1, thread};
+  Loops many{1000, thread};
+};
+
+Alone::Alone(procs::LockRule rule) : parts_(std::make_unique<Parts>(rule)) {}
+Alone::~Alone() = default;
+
+void Alone::run(std::uint64_t turns) noexcept {
+  for (std::uint64_t i = 0; i < turns / 1000; ++i)
+    parts_->many.run();
+  for (std::uint64_t i = 0; i < turns % 1000; ++i)
+    parts_->one.run();
+}
+
+std::int64_t loops_for(double length_ns) {
+  constexpr std::int64_t tried = 200'000;
+  static const double loop_ns = [] {
+    procs::InterpreterLock lock;
+    procs::InterpreterThread thread(lock);
+    procs::HoldInterpreter hold(thread);
+    Loops loops(tried, thread);
+    double least_ns = 0;
+    for (int i = 0; i < 5; ++i) {
+      const auto begin = clock::begin();
+      loops.run();
+      const double took_ns = clock::ns(begin, clock::end());
+      least_ns = i == 0 ? took_ns : std::min(least_ns, took_ns);
+    }
+    return least_ns / tried;
+  }();
+  return std::llround(length_ns / loop_ns);
+}
+
+std::unique_ptr<harness::Subject> make_convoy(const ConvoyOptions& options) {
+  return std::make_unique<Convoy>(options);
+}
+
+}  // namespace schedlab::apparatus
