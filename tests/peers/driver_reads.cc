@@ -41,13 +41,16 @@ void read(const std::string& path, unsigned depth, std::uint64_t milliseconds, u
   options.direct = true;
   options.depth = depth;
   const auto io = apparatus::make_driver_io(options, iouring::DriverChoice::io_uring, true);
-  constexpr std::uint64_t few = 4096;
-  const double each_ns = io->run(few) / few;
-  const auto reads = static_cast<std::uint64_t>(static_cast<double>(milliseconds) * 1e6 / each_ns);
+  constexpr std::uint64_t some = 1 << 14;
+  io->run(some);
   const auto calls = io->counts().calls;
   apparatus::TaskTimes times;
   times.begin();
-  const double elapsed_ns = io->run(reads);
+  // For a time, as fio does: of a fixed number more would fall into times when the disk is slow.
+  std::uint64_t reads = 0;
+  double elapsed_ns = 0;
+  for (; elapsed_ns < static_cast<double>(milliseconds) * 1e6; reads += some)
+    elapsed_ns += io->run(some);
   const auto used = times.end();
   if (io->counts().failed > 0)
     throw_errno(io->counts().error, "read", path);

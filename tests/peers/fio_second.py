@@ -10,31 +10,25 @@ usage: fio_second.py DRIVER_READS [PAIRS] [MILLISECONDS] [FOLDER]
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
-from pairs import median, ratio_interval, show
+from pairs import at_least, at_most, compare_columns, median, output, show
 
 depth = 32
 size = 256 << 20
 
 
-def run(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
-
-
 def ours(program, path, cpu, milliseconds):
     """Reads a second, nanoseconds of CPU time a read, reads a system call."""
     reads, elapsed, used, calls = (
-        float(word) for word in run([program, "read", path, depth, milliseconds, cpu]).split())
+        float(word) for word in output([program, "read", path, depth, milliseconds, cpu]).split())
     return reads * 1e9 / elapsed, used / reads, reads / calls
 
 
 def fio(path, cpu, milliseconds, least):
     """The same; fio does not count its calls."""
-    job = json.loads(run(
+    job = json.loads(output(
         ["fio", "--name=peer", f"--filename={path}", f"--size={size}", "--rw=randread", "--bs=4k",
          "--direct=1", "--ioengine=io_uring", f"--iodepth={depth}", "--fixedbufs=1",
          "--registerfiles=1", f"--iodepth_batch_submit={depth}",
@@ -48,41 +42,23 @@ def fio(path, cpu, milliseconds, least):
     return reads * 1e9 / elapsed, busy * elapsed / reads
 
 
-def at_least(interval):
-    """The verdict of ">= 1.0 x"."""
-    _, low, high = interval
-    if low is None:
-        return "cannot tell here"
-    return "met" if low >= 0.97 else "missed" if high < 0.97 else "cannot tell here"
-
-
-def at_most(interval):
-    """The verdict of "<= 1.0 x"."""
-    _, low, high = interval
-    if low is None:
-        return "cannot tell here"
-    return "met" if high <= 1.03 else "missed" if low > 1.03 else "cannot tell here"
-
-
 def compare(program, path, cpu, milliseconds, least, pairs):
     """Prints two rows."""
-    seen = {"ours": [], "peer": [], "peer again": []}
-    for pair in range(pairs):
-        order = list(seen) if pair % 2 == 0 else list(reversed(seen))
-        for who in order:
-            seen[who].append(ours(program, path, cpu, milliseconds) if who == "ours"
-                             else fio(path, cpu, milliseconds, least))
+    calls = []
+
+    def mine():
+        *numbers, reads_a_call = ours(program, path, cpu, milliseconds)
+        calls.append(reads_a_call)
+        return numbers
+    reads, used = compare_columns(mine, lambda: fio(path, cpu, milliseconds, least),
+                                  pairs).values()
     batch = "same batches" if least == 1 else f"fio waits for {least}"
-    for index, (name, target, verdict) in enumerate(
-            (("reads a second", ">= 1.0 x", at_least),
-             ("CPU time a read, ns", "<= 1.0 x", at_most))):
-        column = {who: [values[index] for values in seen[who]] for who in seen}
-        ratio = ratio_interval([a / b for a, b in zip(column["ours"], column["peer"])])
-        same = ratio_interval([a / b for a, b in zip(column["peer again"], column["peer"])])
-        print(f"| {name}, {depth} under way, {batch} | {median(column['ours']):.0f} "
-              f"| {median(column['peer']):.0f} | {show(ratio)} | {show(same)} | {target} "
-              f"| {verdict(ratio)} |", flush=True)
-    return median([values[2] for values in seen["ours"]])
+    for name, column, target, verdict in (
+            ("reads a second", reads, ">= 1.0 x", at_least(reads.ratio)),
+            ("CPU time a read, ns", used, "<= 1.0 x", at_most(used.ratio, 1.0))):
+        print(f"| {name}, {depth} under way, {batch} | {column.ours:.0f} | {column.peer:.0f} "
+              f"| {show(column.ratio)} | {show(column.same)} | {target} | {verdict} |", flush=True)
+    return median(calls)
 
 
 def main():
@@ -98,7 +74,7 @@ def main():
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path = os.path.join(place, "data")
-        run([program, "make", path, size])
+        output([program, "make", path, size])
         for least in (1, 8):
             calls = compare(program, path, cpu, milliseconds, least, pairs)
     print(f"ours: {calls:.1f} reads a system call")

@@ -7,28 +7,19 @@ A task is made, gathered, ends at once, and its value is added up, on both sides
 0.005 times the peer's time. The peer runs as it is, and without its collector of cycles, which is
 its best option.
 """
-import json
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
-from pairs import at_most, compare, median, show
+from pairs import at_most, compare_columns, lab_series, output, show
 
 count = 100_000
 limit = 0.005
 
 
-def output(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
-
-
 def measure_lab(schedlab, cpu):
-    command = [schedlab, 'run', 'io_tasks', '--json', '--place', f'cpus:{cpu}', '--processes', 6,
-               '--set', 'io_tasks.part=gather', '--set', f'io_tasks.gather={count}']
-    series = json.loads(output(command))['labs'][0]['series']
+    series = lab_series(schedlab, 'io_tasks', [cpu], {'part': 'gather', 'gather': count})
     gather = next(entry for entry in series if entry['name'] == f'gather/{count}')
     failed = [check for check in gather['checks'] if not check['ok']]
     if failed:
@@ -41,18 +32,6 @@ def measure_asyncio(python, cpu, collector):
                          collector]))
 
 
-class Kept:
-    """Remembers what was measured."""
-
-    def __init__(self, measure):
-        self.measure = measure
-        self.seen = []
-
-    def __call__(self):
-        self.seen.append(self.measure())
-        return self.seen[-1]
-
-
 def main():
     schedlab = sys.argv[1]
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
@@ -62,13 +41,12 @@ def main():
     print('| what | ours, ns | peer, ns | ratio | peer to itself | target | verdict |')
     print('|---|---|---|---|---|---|---|')
     for collector in ('gc', 'no-gc'):
-        ours = Kept(lambda: measure_lab(schedlab, cpu))
-        peer = Kept(lambda: measure_asyncio(python, cpu, collector))
-        ratio, same = compare(ours, peer, pairs)
+        column = compare_columns(lambda: [measure_lab(schedlab, cpu)],
+                                 lambda: [measure_asyncio(python, cpu, collector)], pairs)[0]
         print(f'| gather of {count:,} tasks, a task, against asyncio of '
               f'{platform.python_implementation()} {version}, {collector} | '
-              f'{median(ours.seen):.1f} | {median(peer.seen):.0f} | {show(ratio, 5)} | '
-              f'{show(same)} | <= {limit} x | {at_most(ratio, limit)} |', flush=True)
+              f'{column.ours:.1f} | {column.peer:.0f} | {show(column.ratio, 5)} | '
+              f'{show(column.same)} | <= {limit} x | {at_most(column.ratio, limit)} |', flush=True)
     return 0
 
 

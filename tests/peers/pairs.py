@@ -16,10 +16,10 @@ def output(command, errors=False):
     return done.stderr if errors else done.stdout
 
 
-def lab_series(schedlab, lab, cpus, values, processes=6):
+def lab_series(schedlab, lab, cpus, values, processes=6, preset="--quick"):
     """The series of a run of a lab on these CPUs, as the result file has them."""
-    command = [schedlab, "run", lab, "--json", "--place", "cpus:" + ",".join(map(str, cpus)),
-               "--processes", processes]
+    command = [schedlab, "run", lab, preset, "--json", "--processes", processes, "--place",
+               "cpus:" + ",".join(map(str, cpus))]
     for name, value in values.items():
         command += ["--set", f"{lab}.{name}={value}"]
     return json.loads(output(command))["labs"][0]["series"]
@@ -92,7 +92,7 @@ def column_of(runs):
 
 
 def compare(ours, peer, pairs=20):
-    """The same of one number; gives (ratio interval ours/peer, A/A interval of the peer)."""
+    """The same of one number each; gives (ratio interval ours/peer, A/A interval of the peer)."""
     column = compare_columns(lambda: [ours()], lambda: [peer()], pairs)[0]
     return column.ratio, column.same
 
@@ -105,6 +105,16 @@ def within(interval, share):
     if 1 - share <= low and high <= 1 + share:
         return "met"
     return "missed" if high < 1 - share or low > 1 + share else "cannot tell here"
+
+
+def at_least(interval, target=1.0):
+    """The verdict of ">= k x": the lower end is at most 3 % below it."""
+    _, low, high = interval
+    if low is None:
+        return "cannot tell here"
+    if low >= 0.97 * target:
+        return "met"
+    return "missed" if high < 0.97 * target else "cannot tell here"
 
 
 def at_most(interval, limit):
@@ -132,3 +142,25 @@ def show_row(name, column, share, digits=0):
     else:
         found, verdict = f"{show(column.ratio)} | {show(column.same)}", within(column.ratio, share)
     print(f"| {name} | {numbers} | {found} | within {share:.0%} | {verdict} |", flush=True)
+
+
+def reading(command):
+    """What a command prints, as one number; to be called for each reading."""
+    return lambda: float(output(command))
+
+
+def show_row_at_most(name, column, limit, digits=0):
+    """A row of a table of what may take `limit` times the peer's."""
+    print(f"| {name} | {column.ours:.{digits}f} | {column.peer:.{digits}f} | {show(column.ratio)} "
+          f"| {show(column.same)} | <= {limit} x | {at_most(column.ratio, limit)} |", flush=True)
+
+
+def row_at_most(name, ours, peer, limit, pairs, digits=0):
+    """Compares, and prints such a row."""
+    column = compare_columns(lambda: [ours()], lambda: [peer()], pairs)[0]
+    show_row_at_most(name, column, limit, digits)
+
+
+def row_within(name, ours, peer, share, pairs, digits=0):
+    """The same of what is to be within a share of the peer's."""
+    show_row(name, compare_columns(lambda: [ours()], lambda: [peer()], pairs)[0], share, digits)

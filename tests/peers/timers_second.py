@@ -5,14 +5,12 @@ docs/trust.md; never fails on a time.
 
 usage: timers_second.py SCHEDLAB [PAIRS]
 """
-import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 
-from pairs import compare, median, show, within
+from pairs import lab_series, output, row_within
 
 share = 0.10
 skipped = 77
@@ -21,17 +19,9 @@ loops = 400
 most_us = 5000  # of the histogram
 
 
-def output(command):
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True,
-                          text=True).stdout
-
-
 def ours(schedlab, cpu, name):
     values = {'sleepers': 1, 'period_us': period_us, 'arm': 'threads', 'program': 'threads'}
-    command = [schedlab, 'run', 'io_timers', '--json', '--processes', 6, '--place', f'cpus:{cpu}']
-    for key, value in values.items():
-        command += ['--set', f'io_timers.{key}={value}']
-    for series in json.loads(output(command))['labs'][0]['series']:
+    for series in lab_series(schedlab, 'io_timers', [cpu], values):
         if series['name'] == name:
             return {metric['name']: metric['median'] for metric in series['metrics']}['late']
     raise SystemExit(f'no series {name}')
@@ -51,13 +41,6 @@ def cyclictest(cpu):
     raise SystemExit('cyclictest gave no histogram')
 
 
-def kept(measure, seen):
-    def call():
-        seen.append(measure())
-        return seen[-1]
-    return call
-
-
 def main():
     schedlab = sys.argv[1]
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
@@ -68,12 +51,8 @@ def main():
     print('| `io_timers`, `late` | ours, ns | cyclictest, ns | ratio | cyclictest to itself '
           '| target | verdict |')
     print('|---|---|---|---|---|---|---|')
-    first, other = [], []
-    ratio, same = compare(kept(lambda: ours(schedlab, cpu, '1/threads'), first),
-                          kept(lambda: cyclictest(cpu), other), pairs)
-    print(f'| one thread, default slack | {median(first):.0f} | {median(other):.0f} '
-          f'| {show(ratio)} | {show(same)} | within {share:.0%} | {within(ratio, share)} |',
-          flush=True)
+    row_within('one thread, default slack', lambda: ours(schedlab, cpu, '1/threads'),
+               lambda: cyclictest(cpu), share, pairs)
     return 0
 
 

@@ -4,7 +4,10 @@
 // when the send is done. One io_uring_enter a turn submits and waits; the ring's own descriptor is
 // registered; the CQ is four times the SQ.
 //
-//   uring_echo CPU       prints its port and serves until it is killed
+//   uring_echo CPU         prints its port and serves until it is killed
+//   uring_echo CPU laden   the same with what a loop adds: descriptors that are no registered
+//                          files, TASKRUN_FLAG, and for a turn as many cache lines of code and data
+//                          and as many instructions, all of them idle
 #include "tests/peers/second.hh"
 
 #include <arpa/inet.h>
@@ -31,6 +34,32 @@ constexpr unsigned stride = buffer_size + 64;
 constexpr int group = 0;
 constexpr std::uint16_t none = 0xffff;
 
+// Per turn: with one connection a message has two turns, of a recv and of a send, which in the
+// library's server touch different code. Together 92 lines and 1,200 instructions, and 40 lines of
+// data; counted by single steps, see docs/trust.md.
+constexpr unsigned lines_a_turn = 20;
+alignas(64) std::array<std::uint64_t, std::size_t{2} * lines_a_turn * 8> idle_data{};
+
+#if defined(__x86_64__)
+// A line is twelve nops of five bytes and one of four. The operand keeps the two from being merged.
+template <bool Sent>
+__attribute__((noinline)) void idle_code() {
+  asm volatile(".p2align 6\n.rept 46\n.rept 12\n.byte 0x0f,0x1f,0x44,0x00,0x00\n.endr\n"
+               ".byte 0x0f,0x1f,0x40,0x00\n.endr\n# %0"
+               :
+               : "i"(Sent));
+}
+#else
+template <bool>
+void idle_code() {}
+#endif
+
+void touch_idle_data(bool sent) {
+  volatile std::uint64_t* const first = idle_data.data();
+  for (unsigned i = sent ? lines_a_turn : 0, end = i + lines_a_turn; i < end; ++i)
+    first[i * 8] = first[i * 8] + 1;
+}
+
 enum Kind : std::uint64_t { accepting, receiving, sending, closing };
 
 std::uint64_t tag(Kind kind, unsigned connection, unsigned buffer = 0) {
@@ -52,7 +81,7 @@ struct Waiting {
 
 class Server {
 public:
-  explicit Server(int listener) : listener_(listener) {
+  Server(int listener, bool laden) : listener_(listener), laden_(laden) {
     set_up_ring();
     set_up_buffers();
     accept();
@@ -63,6 +92,8 @@ public:
       const int submitted = io_uring_submit_and_wait(&ring_, 1);
       if (submitted < 0 && submitted != -EINTR)
         fail("io_uring_submit_and_wait", submitted);
+      if (laden_)
+        carry();
       unsigned head = 0;
       unsigned seen = 0;
       io_uring_cqe* cqe = nullptr;
@@ -80,6 +111,13 @@ public:
   }
 
 private:
+  void carry() {
+    const io_uring_cqe& first = ring_.cq.cqes[*ring_.cq.khead & ring_.cq.ring_mask];
+    const bool sent = (first.user_data & 0xff) == sending;
+    sent ? idle_code<true>() : idle_code<false>();
+    touch_idle_data(sent);
+  }
+
   [[noreturn]] static void fail(const char* what, int result) {
     std::fprintf(stderr, "%s: %s\n", what, std::strerror(-result));
     std::exit(1);
@@ -89,6 +127,8 @@ private:
     io_uring_params params{};
     params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE;
+    if (laden_)
+      params.flags |= IORING_SETUP_TASKRUN_FLAG;
     params.cq_entries = 4 * entries;
     if (const int result = io_uring_queue_init_params(entries, &ring_, &params); result < 0)
       fail("io_uring_queue_init_params", result);
@@ -149,14 +189,19 @@ private:
 
   void accept() {
     io_uring_sqe* sqe = next();
-    io_uring_prep_multishot_accept_direct(sqe, listener_, nullptr, nullptr, 0);
+    if (laden_)
+      io_uring_prep_multishot_accept(sqe, listener_, nullptr, nullptr, 0);
+    else
+      io_uring_prep_multishot_accept_direct(sqe, listener_, nullptr, nullptr, 0);
     io_uring_sqe_set_data64(sqe, tag(accepting, 0));
   }
+
+  [[nodiscard]] unsigned char file_flag() const { return laden_ ? 0 : IOSQE_FIXED_FILE; }
 
   void receive(unsigned connection) {
     io_uring_sqe* sqe = next();
     io_uring_prep_recv_multishot(sqe, static_cast<int>(connection), nullptr, 0, 0);
-    sqe->flags |= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
+    sqe->flags = static_cast<std::uint8_t>(sqe->flags | IOSQE_BUFFER_SELECT | file_flag());
     sqe->buf_group = group;
     io_uring_sqe_set_data64(sqe, tag(receiving, connection));
     connections_[connection].receiving = true;
@@ -168,13 +213,16 @@ private:
     io_uring_sqe* sqe = next();
     io_uring_prep_send(sqe, static_cast<int>(connection),
                        data_ + std::size_t{buffer} * stride + part.from, part.size, MSG_NOSIGNAL);
-    sqe->flags |= IOSQE_FIXED_FILE;
+    sqe->flags |= file_flag();
     io_uring_sqe_set_data64(sqe, tag(sending, connection, buffer));
   }
 
   void close(unsigned connection) {
     io_uring_sqe* sqe = next();
-    io_uring_prep_close_direct(sqe, connection);
+    if (laden_)
+      io_uring_prep_close(sqe, static_cast<int>(connection));
+    else
+      io_uring_prep_close_direct(sqe, connection);
     io_uring_sqe_set_data64(sqe, tag(closing, connection));
   }
 
@@ -247,6 +295,7 @@ private:
   }
 
   int listener_;
+  bool laden_;
   io_uring ring_{};
   io_uring_buf_ring* buffer_ring_ = nullptr;
   char* data_ = nullptr;
@@ -277,11 +326,12 @@ int listen_here() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: uring_echo CPU\n");
+  const bool laden = argc == 3 && std::strcmp(argv[2], "laden") == 0;
+  if (argc != 2 && !laden) {
+    std::fprintf(stderr, "usage: uring_echo CPU [laden]\n");
     return 2;
   }
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   pin(number(argv[1]));
-  std::make_unique<Server>(listen_here())->run();
+  std::make_unique<Server>(listen_here(), laden)->run();
 }
