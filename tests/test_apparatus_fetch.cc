@@ -168,12 +168,12 @@ BOOST_DATA_TEST_CASE(a_server_that_is_gone_is_seen, methods, method) {
 
 BOOST_DATA_TEST_CASE(sleepers_begin_together_or_one_after_the_other, on_all_drivers, driver) {
   for (const bool together : {true, false}) {
-    apparatus::SleepersOptions options;
+    apparatus::SleepOrderOptions options;
     options.driver = driver;
     options.together = together;
     options.latency = 1ms;
     options.cpus = affinity::thread_affinity();
-    const auto subject = apparatus::make_sleepers(options);
+    const auto subject = apparatus::make_sleep_order(options);
     const harness::Sample sample = subject->sample(2);
     BOOST_TEST(sample.values[1] > (together ? 1.0 : 3.0));
     BOOST_TEST(proven(*subject));

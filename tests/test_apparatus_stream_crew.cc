@@ -2,6 +2,7 @@
 #include "lab/apparatus/loaded_chase.hh"
 #include "lab/apparatus/memory_load.hh"
 #include "lab/apparatus/stream_crew.hh"
+#include "lab/base/clock.hh"
 #include "lab/base/error.hh"
 #include "tests/topology_fixtures.hh"
 
@@ -10,7 +11,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <ctime>
 #include <set>
 #include <string>
 #include <vector>
@@ -215,10 +215,8 @@ std::int64_t largest_lead(unsigned expected, std::uint64_t rounds) {
     auto& mine = counters[member];
     auto& other = counters[1 - member];
     for (std::uint64_t i = 0; i < count; ++i) {
-      if (member == 1 && i % 64 == 0) {  // one of them is late now and then
-        const timespec pause{0, 50'000};
-        ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
-      }
+      if (member == 1 && i % 64 == 0)  // one of them is late now and then
+        clock::sleep_for(50'000);
       line.wait();
       mine.lead = std::max(mine.lead, mine.value.fetch_add(1) - other.value.load());
     }
@@ -254,14 +252,13 @@ BOOST_AUTO_TEST_CASE(a_load_moves_bytes_from_start_to_stop_and_leaves_what_it_sh
     for (const std::uint64_t delay : {0u, 1'000u}) {
       const std::uint64_t before = load.bytes();
       load.start(delay);
-      const timespec pause{0, 2'000'000};
-      ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+      clock::sleep_for(2'000'000);
       const auto records = load.stop();
       const std::uint64_t after = load.bytes();
       BOOST_TEST(after > before);
       BOOST_TEST((after - before) % (3 * 1024) == 0u);
       BOOST_TEST(records.size() == usable.count());
-      ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+      clock::sleep_for(2'000'000);
       BOOST_TEST(load.bytes() == after);
     }
     BOOST_TEST(failed(load.checks()) == 0u);

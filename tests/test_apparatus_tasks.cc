@@ -2,18 +2,25 @@
 
 #include "affinity/topology.hh"
 #include "lab/apparatus/lateness.hh"
+#include "lab/apparatus/memory_rollup.hh"
 #include "lab/apparatus/task_cost.hh"
 #include "lab/apparatus/task_memory.hh"
 #include "lab/apparatus/task_rules.hh"
 #include "lab/apparatus/work_length.hh"
+#include "lab/base/child.hh"
+#include "lab/base/file.hh"
+#include "lab/base/mapping.hh"
 #include "tests/iouring_drivers.hh"
 #include "tests/sanitized.hh"
 
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <csignal>
 #include <stdexcept>
 
 using namespace schedlab;
@@ -84,6 +91,35 @@ BOOST_AUTO_TEST_CASE(memory_that_was_touched_is_resident_and_that_was_mapped_is_
   BOOST_TEST(touched[size / 2] == 'x');
   BOOST_TEST(after.resident - before.resident > 0.9 * size);
   BOOST_TEST(after.reserved - before.reserved > 0.9 * size);
+}
+
+BOOST_AUTO_TEST_CASE(memory_counts_whole_where_nobody_shares_it_and_by_its_part_where_others_do) {
+  constexpr std::size_t size = std::size_t{32} << 20;
+  const auto shared = Mapping::shared_memory(size);
+  std::ranges::fill(shared.bytes(), std::byte{1});
+  const auto alone = memory_rollup(::getpid());
+  BOOST_TEST_REQUIRE(alone.has_value());
+  BOOST_TEST(alone->own > 0.9 * size);
+  BOOST_TEST(alone->proportional >= alone->own);
+  BOOST_TEST(alone->resident >= alone->proportional);
+  const Pipe told = make_pipe();
+  Child other = Child::fork([&] {
+    std::ranges::fill(shared.bytes(), std::byte{2});
+    write_all(told.write.get(), "!", "pipe");
+    return ::pause();
+  });
+  char word = 0;
+  BOOST_TEST_REQUIRE(::read(told.read.get(), &word, 1) == 1);
+  const auto together = memory_rollup(::getpid());
+  BOOST_TEST(together->resident > 0.9 * size);
+  BOOST_TEST(alone->proportional - together->proportional > 0.45 * size);
+  BOOST_TEST(alone->own - together->own > 0.9 * size);
+  const pid_t pid = other.pid();
+  BOOST_TEST(memory_rollup(pid).has_value());
+  other.signal(SIGKILL);
+  other.wait();
+  BOOST_TEST(!memory_rollup(pid));
+  BOOST_TEST(!memory_rollup(-1));
 }
 
 BOOST_DATA_TEST_CASE(a_waiting_task_holds_its_frame_and_little_more, on_all_drivers, driver) {

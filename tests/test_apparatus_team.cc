@@ -1,5 +1,6 @@
 #include "affinity/pin.hh"
 #include "lab/apparatus/team.hh"
+#include "lab/base/clock.hh"
 #include "lab/base/error.hh"
 #include "lab/base/file.hh"
 #include "tests/left_behind.hh"
@@ -126,10 +127,9 @@ BOOST_DATA_TEST_CASE(every_member_plays_its_role_once_at_each_start, bdata::make
 }
 
 BOOST_DATA_TEST_CASE(a_record_is_of_the_role_and_of_nothing_else, bdata::make(kinds), kind) {
-  const timespec pause{0, 1'000'000};
   Team team({.kind = kind}, {usable.first()}, usable, [&](unsigned, std::uint64_t rounds) {
     for (std::uint64_t i = 0; i < rounds; ++i)
-      ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+      clock::sleep_for(1'000'000);
   });
   for (const std::uint64_t rounds : {9u, 4u}) {
     team.start(rounds);

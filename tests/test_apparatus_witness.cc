@@ -16,8 +16,7 @@ using namespace schedlab::apparatus;
 namespace {
 
 void sleep_ms(int ms) {
-  const timespec pause{0, ms * 1'000'000};
-  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+  clock::sleep_for(ms * 1'000'000);
 }
 
 void burn_cpu_ms(int ms) {
@@ -111,6 +110,17 @@ BOOST_AUTO_TEST_CASE(the_proof_adds_up_what_all_tasks_saw) {
   BOOST_TEST(proof.foreign_ns == 100e3);
   const std::vector<unsigned> seen = {0, 3};
   BOOST_TEST(proof.cpus == seen, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(one_task_is_proven_as_a_team_of_one) {
+  const TaskRecord task{10, 1, 400'000, 30'000, 3, 3};
+  const auto proof = prove(task, 3, 1e6, true);
+  BOOST_TEST(proof.on_cpu);
+  BOOST_TEST(proof.counted_switches == 11u);
+  BOOST_TEST(proof.waited_ns == 30e3);
+  BOOST_TEST(proof.foreign_ns == 600e3);
+  BOOST_TEST(!prove(task, 2, 1e6, true).on_cpu);
+  BOOST_TEST(prove(task, std::nullopt, 1e6, true).on_cpu);
 }
 
 BOOST_AUTO_TEST_CASE(what_others_used_is_not_known_of_a_cpu_that_may_idle) {

@@ -9,7 +9,6 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,8 +42,7 @@ std::string shell(const std::string& command, const SpawnOptions& options = {}) 
 // A process that need not be ours: has it ended within the time?
 class Watched {
 public:
-  explicit Watched(pid_t pid)
-      : pid_(pid), pidfd_(check(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "pidfd")) {}
+  explicit Watched(pid_t pid) : pid_(pid), pidfd_(open_pidfd(pid)) { check(pidfd_.get(), "pidfd"); }
   bool ends_within(int ms) const {
     pollfd ended{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
     return ::poll(&ended, 1, ms) == 1;

@@ -3,6 +3,9 @@
 
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
+#include <sys/time.h>
+
+#include <csignal>
 
 using namespace schedlab;
 namespace bdata = boost::unit_test::data;
@@ -124,11 +127,62 @@ BOOST_DATA_TEST_CASE(the_end_of_a_span_names_its_cpu_or_says_that_it_cannot,
   }
 }
 
+BOOST_AUTO_TEST_CASE(nanoseconds_become_what_the_kernel_takes_and_come_back) {
+  static_assert(clock::to_timespec(2'000'000'003).tv_sec == 2);
+  static_assert(clock::to_timespec(2'000'000'003).tv_nsec == 3);
+  for (const std::int64_t ns : {0LL, 1LL, 999'999'999LL, 1'000'000'000LL, 86'400'000'000'001LL}) {
+    BOOST_TEST(clock::to_timespec(ns).tv_nsec < 1'000'000'000);
+    BOOST_TEST(clock::to_ns(clock::to_timespec(ns)) == ns);
+  }
+  static_assert(clock::to_ns(timeval{2, 3}) == 2'000'003'000);
+}
+
+namespace {
+
+volatile std::sig_atomic_t alarms = 0;
+
+// A signal every millisecond, for a scope.
+class Alarms {
+public:
+  Alarms() {
+    alarms = 0;
+    struct sigaction action {};
+    action.sa_handler = [](int) { alarms = alarms + 1; };
+    ::sigaction(SIGALRM, &action, nullptr);
+    every(1000);
+  }
+  Alarms(const Alarms&) = delete;
+  Alarms& operator=(const Alarms&) = delete;
+  ~Alarms() {
+    every(0);
+    ::signal(SIGALRM, SIG_DFL);
+  }
+
+private:
+  static void every(long us) {
+    const itimerval timer{{0, us}, {0, us}};
+    ::setitimer(ITIMER_REAL, &timer, nullptr);
+  }
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(no_signal_cuts_a_sleep_short) {
+  constexpr std::int64_t length_ns = 30'000'000;
+  const Alarms coming;
+  const std::int64_t begin = clock::now_ns();
+  clock::sleep_for(length_ns);
+  BOOST_TEST(clock::now_ns() - begin >= length_ns);
+  BOOST_TEST(alarms > 0);
+  const std::int64_t due = clock::now_ns() + length_ns;
+  clock::sleep_until(due);
+  BOOST_TEST(clock::now_ns() >= due);
+}
+
 BOOST_AUTO_TEST_CASE(the_time_of_a_thread_stands_while_it_sleeps) {
-  const timespec tenth{0, 100'000'000};
   const std::int64_t wall = clock::now_ns();
   const std::int64_t before = clock::thread_cpu_ns();
-  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &tenth, nullptr);
+  clock::sleep_for(100'000'000);
   BOOST_TEST(clock::now_ns() - wall >= 100'000'000);
   BOOST_TEST(clock::thread_cpu_ns() - before < 50'000'000);
 }

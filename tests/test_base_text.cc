@@ -33,6 +33,15 @@ BOOST_AUTO_TEST_CASE(a_number_is_the_whole_text_or_nothing) {
   BOOST_TEST(!to_number("99999999999999999999"));
 }
 
+BOOST_AUTO_TEST_CASE(a_number_is_found_behind_what_begins_a_line_and_nowhere_else) {
+  const std::string_view text = "Rss:  512 kB\nPss_Dirty: 3 kB\nPss:\t12\nnone:\nword: x kB";
+  BOOST_TEST(number_behind(text, "Rss:").value() == 512);
+  BOOST_TEST(number_behind(text, "Pss:").value() == 12);
+  BOOST_TEST(number_behind("oom_kill_disable 0\noom_kill 3", "oom_kill ").value() == 3);
+  for (const auto* key : {"ss:", "kB", "none:", "word:", "Private:"})
+    BOOST_TEST(!number_behind(text, key), key);
+}
+
 BOOST_AUTO_TEST_CASE(a_glob_matches_with_stars_and_question_marks) {
   BOOST_TEST(matches_glob("switch_*", "switch_cost"));
   BOOST_TEST(matches_glob("*cost*", "switch_cost"));

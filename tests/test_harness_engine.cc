@@ -1,10 +1,10 @@
+#include "lab/base/clock.hh"
 #include "lab/harness/engine.hh"
 
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
-#include <ctime>
 #include <set>
 #include <stdexcept>
 
@@ -61,8 +61,7 @@ public:
     diary_.asked[name_].push_back(operations);
     if (number == cost_.fails)
       throw std::runtime_error("the partner is gone");
-    const timespec pause{0, cost_.sleep_ms * 1'000'000};
-    ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+    clock::sleep_for(cost_.sleep_ms * 1'000'000);
     Sample sample;
     sample.operations = operations;
     sample.elapsed_ns = cost_.fixed_ns + cost_.each_ns * static_cast<double>(operations);
@@ -96,8 +95,7 @@ struct World {
     series.name = name;
     series.group = group;
     series.make = [this, name, cost] {
-      const timespec pause{0, cost.set_up_ms * 1'000'000};
-      ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+      clock::sleep_for(cost.set_up_ms * 1'000'000);
       return std::make_unique<Fake>(diary, name, cost);
     };
     plan.add(std::move(series));

@@ -206,6 +206,29 @@ BOOST_AUTO_TEST_CASE(a_table_too_wide_loses_side_metrics_first_and_intervals_las
   BOOST_TEST(widest_line(narrow) <= 45u);
 }
 
+// Only where they are too wide together: in one table they are easier to compare.
+BOOST_AUTO_TEST_CASE(rows_with_different_parameters_have_a_table_each_where_one_is_too_wide) {
+  LabResult lab = small_result();
+  lab.series.push_back(series("sleep", "threads", 700));
+  for (const auto* count : {"1000", "2000"}) {
+    Series other = series("words", "threads", 500);
+    other.params = {{"mechanism", "words"}, {"count", count}, {"share_written", "50"}};
+    lab.series.push_back(other);
+  }
+  const auto lines_with = [](const std::string& text, const std::string& word) {
+    return std::ranges::count_if(split(text, '\n'), [&](std::string_view line) {
+      return line.find(word) != std::string_view::npos;
+    });
+  };
+  const std::string wide = lab_text(lab, {}, {.width = 80});
+  BOOST_TEST(lines_with(wide, "same-pu L#0(P#2)") == 1, wide);
+  const std::string narrow = lab_text(lab, {}, {.width = 33});
+  BOOST_TEST(lines_with(narrow, "same-pu L#0(P#2)") == 2, narrow);
+  for (const auto* cell : {"pipe", "sleep", "1000", "2000"})
+    BOOST_TEST(lines_with(narrow, cell) == 1, narrow);
+  BOOST_TEST(widest_line(narrow) <= 33u, narrow);
+}
+
 BOOST_AUTO_TEST_CASE(a_long_question_and_a_long_answer_are_wrapped) {
   LabResult lab = small_result();
   lab.question = "what does a switch cost here when the tasks that are switched have something to "

@@ -164,6 +164,25 @@ BOOST_AUTO_TEST_CASE(a_plan_knows_its_processes_and_may_set_its_budget) {
   BOOST_TEST(budget_of(plan) == 90.0);
 }
 
+BOOST_AUTO_TEST_CASE(what_is_foretold_is_the_budget_and_the_set_up_of_all_processes) {
+  auto six = settings(Preset::quick);
+  six.processes = 6;
+  Plan plan(lab, machine(), six);
+  const auto add = [&plan](const char* name, unsigned parts, const char* skip) {
+    SeriesPlan series;
+    series.name = name;
+    series.parts = parts;
+    series.skip = skip;
+    series.set_up_s = 1.5;
+    plan.add(std::move(series));
+  };
+  add("of all", 1, "");
+  BOOST_TEST(foretold_s(plan) == lab.budget.quick_s + 6 * 1.5);
+  add("of every third", 3, "");
+  add("of none", 1, "cannot run here");
+  BOOST_TEST(foretold_s(plan) == lab.budget.quick_s + 6 * 1.5 + 2 * 1.5);
+}
+
 BOOST_AUTO_TEST_CASE(two_series_of_one_name_are_the_labs_error) {
   Plan plan(lab, machine(), settings(Preset::smoke));
   plan_two(plan);

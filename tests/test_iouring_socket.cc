@@ -47,6 +47,10 @@ Task<SocketPair> connected(const iouring::Listener& listener) {
   co_return SocketPair{std::move(std::get<0>(both)), std::move(std::get<1>(both))};
 }
 
+Task<> send_whole(Socket& socket, std::string_view text) {
+  co_await socket.send_all(bytes_of(text));
+}
+
 Task<> send_and_shut(Socket& socket, std::string_view text) {
   co_await socket.send_all(bytes_of(text));
   co_await socket.shutdown();
@@ -179,11 +183,11 @@ Task<> send_to_the_gone() {
   co_await pair.second.close();
   int error = 0;
   while (error == 0)  // the first goes out, and is answered by a reset
-    error = co_await errno_of(pair.first.send_all(bytes_of("hello")));
+    error = co_await errno_of(send_whole(pair.first, "hello"));
   BOOST_TEST((error == EPIPE || error == ECONNRESET));
   SocketPair local = iouring::make_socket_pair();
   co_await local.second.close();
-  error = co_await errno_of(local.first.send_all(bytes_of("hello")));
+  error = co_await errno_of(send_whole(local.first, "hello"));
   BOOST_TEST(error == EPIPE);
 }
 
@@ -234,7 +238,7 @@ Task<> send_twice_at_once() {
   const std::string text = pattern(100'000);
   auto first = iouring::create_task(send_and_shut(pair.first, text));
   co_await iouring::yield();
-  const int error = co_await errno_of(pair.first.send_all(bytes_of("mixed up")));
+  const int error = co_await errno_of(send_whole(pair.first, "mixed up"));
   BOOST_TEST(error == EBUSY);
   const std::string all = co_await receive_all(pair.second);
   BOOST_TEST((all == text));
@@ -246,7 +250,7 @@ Task<> close_while_busy() {
   std::string area(10, '\0');
   const std::string much = pattern(4'000'000);
   auto receiving = iouring::create_task(errno_of(pair.first.recv(area_of(area))));
-  auto sending = iouring::create_task(errno_of(pair.first.send_all(bytes_of(much))));
+  auto sending = iouring::create_task(errno_of(send_whole(pair.first, much)));
   co_await settle();
   co_await pair.first.close();
   const int received = co_await receiving;

@@ -4,6 +4,7 @@
 
 #include "iouring/gather.hh"
 #include "tests/iouring_io.hh"
+#include "tests/left_behind.hh"
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -26,11 +27,6 @@ const ProcessOptions all_pipes = {.in = Stdio::pipe, .out = Stdio::pipe, .err = 
 
 std::vector<std::string> shell(const std::string& script) {
   return {"/bin/sh", "-c", script};
-}
-
-bool has_children() {
-  siginfo_t info{};
-  return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 Task<std::string> end_of(const std::string& script) {
@@ -139,7 +135,7 @@ Task<> run_what_is_none(const std::string& missing, const std::string& plain) {
   BOOST_TEST(refusal_of_program(plain) == EACCES);
   ::setenv("PATH", "/usr/bin:/bin", 1);  // a folder closed to the user would be refused instead
   BOOST_TEST(refusal_of_program("no-such-program-in-the-path") == ENOENT);
-  BOOST_TEST(!has_children());
+  BOOST_TEST(!testing::has_children());
   co_return;
 }
 
@@ -155,11 +151,11 @@ Task<> cancel_with_a_child(bool talks) {
   pid_t pid = 0;
   auto waiting = iouring::create_task(is_cancelled(wait_for_ever(pid, talks)));
   co_await settle();
-  BOOST_TEST(has_children());
+  BOOST_TEST(testing::has_children());
   waiting.cancel();
   const bool cancelled = co_await waiting;
   BOOST_TEST(cancelled);
-  BOOST_TEST(!has_children());
+  BOOST_TEST(!testing::has_children());
   BOOST_TEST(::kill(pid, 0) == -1);
 }
 
@@ -246,7 +242,7 @@ BOOST_DATA_TEST_CASE(a_cancelled_wait_leaves_the_child, on_all_drivers, choice) 
 
 BOOST_DATA_TEST_CASE(too_much_output_is_refused, on_all_drivers, choice) {
   run_io(choice, print_too_much);
-  BOOST_TEST(!has_children());
+  BOOST_TEST(!testing::has_children());
 }
 
 BOOST_DATA_TEST_CASE(many_children_at_once, on_all_drivers, choice) {

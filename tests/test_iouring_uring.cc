@@ -5,6 +5,7 @@
 #include "lab/base/child.hh"
 #include "tests/deny_syscall.hh"
 #include "tests/iouring_drivers.hh"
+#include "tests/waits.hh"
 
 #include <fcntl.h>
 #include <liburing.h>
@@ -18,7 +19,6 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -248,24 +248,17 @@ BOOST_AUTO_TEST_CASE(nothing_is_begun_again_on_a_descriptor_that_was_ended_until
   BOOST_TEST(!interruptions.may_begin_again(on_fd(Op::close, 5)));
 }
 
-// What closed rings had locked counts against their user until the kernel has cleared them away.
-bool registers_before_long(Bench& bench, std::span<const std::span<std::byte>> buffers) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!bench->register_buffers(buffers)) {
-    if (std::chrono::steady_clock::now() > deadline)
-      return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return true;
-}
-
 BOOST_AUTO_TEST_CASE(a_flood_does_overflow_a_ring_that_nobody_empties, *needs_uring) {
   // The control of the tests of floods: eight times as many as the ring holds are too many.
   io_uring ring;
   io_uring_params params{};
-  params.flags = iouring::quick_probe().setup_flags | IORING_SETUP_CQSIZE;
-  params.cq_entries = 32;
-  BOOST_TEST_REQUIRE(::io_uring_queue_init_params(8, &ring, &params) == 0);
+  // What closed rings had locked counts against their user until the kernel has cleared it away.
+  BOOST_TEST_REQUIRE(comes_true([&] {
+    params = {};
+    params.flags = iouring::quick_probe().setup_flags | IORING_SETUP_CQSIZE;
+    params.cq_entries = 32;
+    return ::io_uring_queue_init_params(8, &ring, &params) == 0;
+  }));
   const Pair pair;
   for (unsigned i = 0; i < 8 * params.cq_entries; ++i) {
     io_uring_sqe* sqe = ::io_uring_get_sqe(&ring);
@@ -289,7 +282,7 @@ BOOST_AUTO_TEST_CASE(fixed_buffers_and_files_are_used_where_they_can_be, *needs_
   std::array<std::byte, 4096> memory{};
   const std::span<std::byte> buffers[] = {memory};
   const int files[] = {pipe.read.get()};
-  BOOST_TEST_REQUIRE(registers_before_long(bench, buffers));
+  BOOST_TEST_REQUIRE(comes_true([&] { return bench->register_buffers(buffers); }));
   BOOST_TEST_REQUIRE(bench->register_files(files));
   check(::write(pipe.write.get(), "fixed", 5), "write");
   BOOST_TEST(bench.run({.op = Op::read,

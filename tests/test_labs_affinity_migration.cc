@@ -2,6 +2,7 @@
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
 #include "lab/harness/validity.hh"
+#include "tests/metric_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <algorithm>
@@ -41,16 +42,6 @@ std::vector<std::string> planned(const affinity::Topology& machine, const Settin
 
 bool has(const std::vector<std::string>& list, const std::string& name) {
   return std::ranges::find(list, name) != list.end();
-}
-
-Metric metric(const std::string& name, const std::vector<double>& medians) {
-  Metric made;
-  made.name = name;
-  for (std::uint32_t process = 0; process < medians.size(); ++process)
-    made.per_run.push_back({process, {}, 1, medians[process], {}, {}});
-  made.median = median(medians);
-  made.ci = median_interval(medians);
-  return made;
 }
 
 // The series that the claim looks at: four processes, on so many CPUs, so many at once.

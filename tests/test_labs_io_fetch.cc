@@ -1,9 +1,11 @@
 // What io_fetch plans on machines of all kinds, and what its claims make of numbers.
 
 #include "lab/apparatus/fetch_surface.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
+#include "tests/metric_fixtures.hh"
 #include "tests/plan_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
@@ -35,25 +37,12 @@ std::unique_ptr<Plan> planned(const affinity::Topology& machine, Preset preset,
 
 using Medians = std::vector<double>;
 
-Metric metric(const std::string& name, const Medians& medians) {
-  Metric made;
-  made.name = name;
-  for (std::uint32_t process = 0; process < medians.size(); ++process)
-    made.per_run.push_back({process, {}, 1, medians[process], {}, {}});
-  made.median = median(medians);
-  made.ci = median_interval(medians);
-  return made;
-}
-
-// Six processes that agree within a percent.
-Medians about(double value) {
-  return {value, value * 1.001, value * 0.999, value * 1.002, value * 0.998, value};
-}
-
 Series fetched(const std::string& row, int count, const std::string& method, double batch,
                double cpu = 10e3) {
   Series series;
   series.name = apparatus::fetch_cell(row, count, method);
+  if (method == "io_uring" || method == "epoll")
+    series.driver = method;
   series.params = {{"latency_us", row == "5ms" ? "5000" : "0"}, {"fetches", std::to_string(count)}};
   series.metrics = {metric("batch", about(batch)), metric("cpu", about(cpu)),
                     metric("latencies", about(batch / 5e6))};
@@ -119,7 +108,7 @@ BOOST_AUTO_TEST_CASE(the_surface_has_a_row_for_each_latency_and_a_hole_where_one
                    fetched("0", 8, "epoll", 40e3),    fetched("5ms", 8, "threads", 10e6),
                    fetched("0", 8, "threads", 160e3), fetched("0", 1, "pool", 1)};
   const Findings findings(result);
-  BOOST_TEST(apparatus::fetch_driver(findings) == "epoll");
+  BOOST_TEST(apparatus::measured_driver(findings) == "epoll");
   const auto surface = apparatus::fetch_surface(findings, "epoll", "threads");
   BOOST_TEST_REQUIRE(surface.has_value());
   BOOST_TEST(surface->rows == (std::vector<std::string>{"0", "5ms"}),

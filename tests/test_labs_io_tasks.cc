@@ -2,6 +2,7 @@
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
 #include "lab/harness/runner.hh"
+#include "tests/metric_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <boost/test/unit_test.hpp>
@@ -41,21 +42,12 @@ struct Number {
 LabResult measured(const std::vector<Number>& numbers) {
   LabResult result = blank_result(lab());
   for (const auto& [name, metric_name, value] : numbers) {
-    Metric metric;
-    metric.name = metric_name;
-    std::vector<double> medians;
-    for (std::uint32_t process = 0; process < 6; ++process) {
-      medians.push_back(value * (1 + 0.001 * process));
-      metric.per_run.push_back({process, {}, 1, medians.back(), {}, {}});
-    }
-    metric.median = median(medians);
-    metric.ci = median_interval(medians);
     auto series = std::ranges::find(result.series, name, &Series::name);
     if (series == result.series.end()) {
       result.series.emplace_back().name = name;
       series = result.series.end() - 1;
     }
-    series->metrics.push_back(metric);
+    series->metrics.push_back(metric(metric_name, about(value)));
   }
   return result;
 }

@@ -3,6 +3,7 @@
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
+#include "tests/metric_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <algorithm>
@@ -24,21 +25,6 @@ const Lab& lab = labs::io_timers;
 Settings settings(Preset preset, std::map<std::string, std::string> values = {},
                   const std::string& driver = "auto") {
   return {.preset = preset, .placement = "all", .values = std::move(values), .driver = driver};
-}
-
-// Six processes whose medians lie around a value.
-Metric metric(const std::string& name, double value, const std::string& unit = "") {
-  Metric made;
-  made.name = name;
-  made.unit = unit;
-  std::vector<double> medians;
-  for (const double share : {0.98, 0.99, 1.0, 1.0, 1.01, 1.02})
-    medians.push_back(share * value);
-  for (std::uint32_t process = 0; process < medians.size(); ++process)
-    made.per_run.push_back({process, {}, 1, medians[process], {}, {}});
-  made.median = median(medians);
-  made.ci = median_interval(medians);
-  return made;
 }
 
 Series program(const std::string& name, double total, std::vector<Check> checks = {}) {

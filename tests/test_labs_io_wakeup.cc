@@ -3,6 +3,7 @@
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
+#include "tests/metric_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <algorithm>
@@ -40,27 +41,14 @@ bool has(const std::vector<std::string>& list, const std::string& name) {
   return std::ranges::find(list, name) != list.end();
 }
 
-Metric metric(const std::string& name, const std::vector<double>& medians) {
-  Metric made;
-  made.name = name;
-  made.unit = "ns";
-  for (std::uint32_t process = 0; process < medians.size(); ++process)
-    made.per_run.push_back({process, {}, 1, medians[process], {}, {}});
-  made.median = median(medians);
-  made.ci = median_interval(medians);
-  return made;
-}
-
 Series woken(const std::string& mechanism, const std::string& gap_us, const std::string& gap,
              double one_way_ns) {
   Series series;
   series.name = "l3/" + mechanism + "/" + gap;
   series.params = {{"mechanism", mechanism}, {"gap_us", gap_us}};
   series.placement.relation = "l3";
-  std::vector<double> medians;
-  for (const double share : {0.98, 0.99, 1.0, 1.0, 1.01, 1.02})
-    medians.push_back(share * one_way_ns);
-  series.metrics = {metric("one_way", medians), metric("call", {900, 900, 900, 900, 900, 900})};
+  series.metrics = {metric("one_way", one_way_ns, "ns"),
+                    metric("call", {900, 900, 900, 900, 900, 900}, "ns")};
   return series;
 }
 

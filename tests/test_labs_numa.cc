@@ -2,6 +2,7 @@
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
 #include "lab/harness/validity.hh"
+#include "tests/metric_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <algorithm>
@@ -56,14 +57,9 @@ std::vector<unsigned> cpus_of(const PlanOutcome& outcome, const std::string& nam
 // A cell of the matrix as it is merged.
 Series cell(const std::string& name, const std::string& metric_name,
             const std::vector<double>& medians) {
-  Metric metric;
-  metric.name = metric_name;
-  for (std::uint32_t process = 0; process < medians.size(); ++process)
-    metric.per_run.push_back({process, {}, 1, medians[process], {}, {}});
-  metric.median = median(medians);
   Series series;
   series.name = name;
-  series.metrics = {metric};
+  series.metrics = {metric(metric_name, medians)};
   series.checks = {{"pages on node P#0", 4, 4, true}};
   return series;
 }

@@ -2,6 +2,7 @@
 #include "lab/harness/findings.hh"
 #include "lab/harness/plan.hh"
 #include "lab/harness/runner.hh"
+#include "tests/metric_fixtures.hh"
 #include "tests/topology_fixtures.hh"
 
 #include <boost/test/unit_test.hpp>
@@ -33,19 +34,9 @@ PlanOutcome plan_on(const affinity::Topology& topology, const std::string& place
 LabResult measured(const std::map<std::string, double>& costs) {
   LabResult result = blank_result(lab());
   for (const auto& [name, cost] : costs) {
-    Metric metric;
-    metric.name = "switch";
-    metric.unit = "ns";
-    std::vector<double> medians;
-    for (std::uint32_t process = 0; process < 6; ++process) {
-      medians.push_back(cost * (1 + 0.001 * process));
-      metric.per_run.push_back({process, {}, 1, medians.back(), {}, {}});
-    }
-    metric.median = median(medians);
-    metric.ci = median_interval(medians);
     Series series;
     series.name = name;
-    series.metrics.push_back(metric);
+    series.metrics.push_back(metric("switch", about(cost), "ns"));
     result.series.push_back(series);
   }
   return result;

@@ -33,12 +33,13 @@ LAYERS = {
     'lab/cli': BASE + LIBRARIES + ['lab/harness', 'lab/apparatus', 'lab/labs', 'lab/report'],
 }
 
-# Headers that cost seconds to compile, and where they may stand.
+# Headers that cost seconds to compile, or belong to one file, and where they may stand.
 HEAVY_HEADERS = [
     (r'hwloc(\.h|/.*)', ['affinity/*.cc', 'tests/*.cc']),
     (r'numa(if)?\.h', ['affinity/*.cc', 'tests/*.cc']),
     (r'CLI/.*', ['lab/cli/*']),
     (r'boost/beast.*', ['iouring/*.cc']),
+    (r'turbojpeg\.h', ['lab/apparatus/images.cc']),
     (r'nlohmann/json\.hpp', ['*.cc', 'tests/*']),
     (r'boost/test/.*', ['tests/*']),
 ]
@@ -363,9 +364,32 @@ def links(tree):
                 yield source.path, number, f'a link to {found[1]}, which has no such heading'
 
 
+def types_of(source):
+    """Line and full name of each type that other files could define once more."""
+    scopes = []
+    for number, line in enumerate(source.text.split('\n'), 1):
+        if scope := re.match(r'namespace ?([\w:]*) ?\{$', line):
+            scopes.append(scope[1] or source.path)  # without a name: of this file alone
+        elif line.startswith('}  // namespace') and scopes:
+            scopes.pop()
+        elif found := re.match(r'(?:struct|class|union|enum(?: class)?) (?:\w+\(.*?\) )?'
+                               r'(\w+)(?: final)?(?: : .*)? \{', line):
+            yield number, '::'.join([*scopes, found[1]])
+
+
+def one_definition(tree):
+    first = {}
+    for source in tree.sources:
+        if source.is_cxx:
+            for number, name in types_of(source):
+                place = first.setdefault(name, f'{source.path}:{number}')
+                if not place.startswith(f'{source.path}:'):
+                    yield source.path, number, f'{name} is defined at {place} too'
+
+
 FILE_RULES = [columns, file_length, spaces, function_length, include_direction, heavy_headers,
               banned_calls, header_guard, traces, open_ends, shell_options, lab_essay]
-TREE_RULES = [orphan_labs, orphan_tests, links]
+TREE_RULES = [orphan_labs, orphan_tests, links, one_definition]
 
 
 def findings(tree):

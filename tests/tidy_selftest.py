@@ -10,7 +10,7 @@ import tidy
 LAB = '// {0}: what does it cost?\n//\n// Method   Two.\n// Reading  Three.\n// Traps    Four.\n'
 
 CLEAN = {
-    'lab/base/fd.hh': '#pragma once\n',
+    'lab/base/fd.hh': '#pragma once\nnamespace a {\nclass Fd {\n};\n}  // namespace a\n',
     'lab/meson.build': "lab_names = [\n  'clock',\n]\n",
     'lab/labs/clock.cc': LAB.format('clock'),
     'docs/labs/clock.md': '# clock\n',
@@ -105,6 +105,10 @@ OFFENCES = {
         ('docs/a.md', '[there](labs/clock.md#nowhere)\n'),
         ('docs/a.md', '[here](#nowhere)\n'),
     ],
+    'one_definition': [
+        ('lab/base/a.hh', '#pragma once\nnamespace a {\nstruct Fd final : B {\n};\n}\n'),
+        ('lab/base/a.cc', 'namespace a {\nenum class Fd : int {\n};\n}\n'),
+    ],
 }
 
 # What looks like an offence and is none.
@@ -120,6 +124,9 @@ INNOCENT = [
     ('lab/labs/clock.cc', LAB.format('clock') + '#include "lab/apparatus/work.hh"\n'),
     ('docs/a.md', '[a](labs/clock.md#clock) [b](https://example.org/b) [c](#a-b)\n\n# A, b\n'),
     ('README.md', 'x' * 300 + '\n'),
+    ('lab/base/a.cc', 'namespace a {\nnamespace {\nclass Fd {\n};\n}  // namespace\n}\n'),
+    ('lab/base/a.cc', 'namespace a {\nclass Fd;\nstruct Fd::Part {\n};\n}  // namespace a\n'
+     'class Fd {\n};\n'),
 ]
 
 

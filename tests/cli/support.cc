@@ -45,8 +45,7 @@ bool wait_for_processes(const std::string& name, const std::string& value, std::
     const std::size_t count = processes_with(name, value).size();
     if (count >= at_least && count <= at_most)
       return true;
-    const timespec pause{.tv_sec = 0, .tv_nsec = 20'000'000};
-    ::nanosleep(&pause, nullptr);
+    clock::sleep_for(20'000'000);
   }
   return false;
 }

@@ -18,7 +18,7 @@ cpus=/sys/devices/system/cpu
 # Where the steps run: a cgroup's folder, and a taskset mask; empty for all there is.
 cgroup=
 affinity=
-seconds=100  # for one step; schedlab itself gives a replicate that hangs 30 s and more
+seconds=250  # for one step: all labs take 70 s, or more where the host is busy
 
 # step FOLDER/NAME COMMAND...: what it prints and how it ends go to files of that name.
 step() {

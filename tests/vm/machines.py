@@ -140,7 +140,7 @@ class Boot:
     machine: Machine
     conditions: tuple
     scenarios: tuple = ()  # names in scenarios.py
-    timeout_s: float = 240
+    timeout_s: float = 320
 
 
 # The labs that are planned by topology; where nothing is said, a condition runs them all.
@@ -169,8 +169,8 @@ BOOTS = (
           Condition('taskset', usable='5', affinity='5', pairs={}, labs=PLACED,
                     absent={'smt': 'allows only CPU 5', 'remote': 'allows only CPU 5'},
                     skipped=ONE_CPU))),
-    Boot('changes', 'CPUs that go, and topologies and places of elsewhere', TWO_SOCKETS,
-         (), scenarios=('unplug', 'foreign', 'places')),
+    Boot('changes', 'CPUs that go, foreign topologies and places, pools in cgroups', TWO_SOCKETS,
+         (), scenarios=('unplug', 'foreign', 'places', 'pools')),
     Boot('two_dies', '1 socket x 2 dies x 2 cores x 2 threads on one node',
          Machine(dies=2, cores=2, threads=2, nodes=(Node('0-7', 1024),)),
          (Condition('whole', usable='0-7', labs=CACHES,

@@ -161,8 +161,68 @@ def check_places(report, machine, results):
             report.expect(f'--place {place}, {series["name"]} ran there', not elsewhere, elsewhere)
 
 
+POOLS = '''
+echo '+cpu +memory' >/sys/fs/cgroup/cgroup.subtree_control
+step pools/memory schedlab run pool_survival --smoke --json --set pool_survival.part=memory
+cgroup=/sys/fs/cgroup/half
+mkdir $cgroup
+echo '50000 100000' >$cgroup/cpu.max
+step pools/half schedlab run pool_survival pool_dispatch --smoke --json \\
+  --set pool_survival.part=outside,timeout,memory \\
+  --set pool_dispatch.part=trip --set pool_dispatch.waiting=block
+note pools/stopped cat $cgroup/cpu.stat
+cgroup=
+tries=0  # what dies with its parent may take a moment longer
+until rmdir /sys/fs/cgroup/half || [ $((tries += 1)) = 25 ]; do
+  sleep 0.2
+done
+note pools/left left_behind
+note pools/folders find /sys/fs/cgroup -name 'schedlab*' -o -name half
+echo '-cpu -memory' >/sys/fs/cgroup/cgroup.subtree_control
+'''
+NAMED = 'tasks lost, begun twice, hurt or blamed wrongly'
+
+
+def check_pool(report, name, series):
+    """Its checks say that no task was lost, and that each death had its right name."""
+    report.expect(f'{name} has run, or is skipped with a reason',
+                  series['status'] == 'skipped' and series['reason'] or series['checks'],
+                  f'{series["status"]}: {series["reason"]}')
+    for check in series['checks']:
+        report.expect(f'{name}: check "{check["name"]}" holds', check['ok'],
+                      f'expected {check["expected"]}, seen {check["seen"]}')
+
+
+def check_pools(report, machine, results):
+    """Pools work under a quota of half a CPU, and name a death for want of memory, in cgroups of
+    version 2."""
+    documents = [parsed(report, results, f'pools/{step}') for step in ('memory', 'half')]
+    if not all(documents):
+        return
+    for step, document in zip(('memory', 'half'), documents):
+        report.expect_equal(f'the exit status of pools/{step}', results.status(f'pools/{step}'),
+                            DONE)
+        for lab in document['labs']:
+            for series in lab['series']:
+                check_pool(report, f'{step}: {lab["name"]} {series["name"]}', series)
+    named = {(step, series['name']): NAMED in [check['name'] for check in series['checks']]
+             for step, document in zip(('memory', 'half'), documents)
+             for lab in document['labs'] if lab['name'] == 'pool_survival'
+             for series in lab['series']}
+    # A cgroup of processes hands no memory control on.
+    report.expect_equal('the deaths that are looked at', named,
+                        {('memory', 'memory'): True, ('half', 'outside'): True,
+                         ('half', 'timeout'): True, ('half', 'memory'): False})
+    report.expect_equal('the quota', documents[1]['env']['limits']['quota_cpus'], 0.5)
+    stopped = dict(line.split() for line in results.output('pools/stopped').splitlines())
+    report.expect('the quota has stopped them', int(stopped['nr_throttled']) > 0, stopped)
+    for what in ('left', 'folders'):
+        report.expect_equal(f'pools/{what}', results.output(f'pools/{what}').strip(), '')
+
+
 SCENARIOS = {
     'unplug': Scenario(UNPLUG, check_unplug),
     'foreign': Scenario(FOREIGN, check_foreign),
     'places': Scenario(PLACES, check_places),
+    'pools': Scenario(POOLS, check_pools),
 }

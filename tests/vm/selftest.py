@@ -1,6 +1,7 @@
 """Tests what judges the guests: a true answer is accepted, and each false one is found."""
 
 import copy
+import json
 import re
 import sys
 import unittest
@@ -11,7 +12,7 @@ import labs
 from boot import condition_script
 from guest import Archive, Results
 from machines import BOOTS, RELATIONS, Condition, Machine, Node, as_list, listed
-from scenarios import SCENARIOS
+from scenarios import NAMED, SCENARIOS
 
 MACHINE = Machine(sockets=2, cores=2, threads=2, distance=21,
                   nodes=(Node('0-3', 1000), Node('4-7', 1000)))
@@ -161,6 +162,39 @@ class Labs(unittest.TestCase):
             lab = {'series': [{'name': 'bind', 'status': 'ok', 'checks': [
                 {'name': 'pages on node P#1', 'expected': 4, 'seen': seen}]}]}
             self.assertEqual(broken(labs.check_page_proofs, lab) == [], holds)
+
+
+def pool_results(**changed):
+    """What the scenario `pools` sends: two documents and four notes."""
+    def series(name, checks=(), reason=''):
+        return {'name': name, 'status': 'ok' if checks else 'skipped', 'reason': reason,
+                'checks': [{'name': check, 'expected': 0, 'seen': 0, 'ok': changed.get('ok', True)}
+                           for check in checks]}
+    named = [changed.get('check', NAMED)]
+    survival = [series('outside', named), series('timeout', named), series('memory', (), 'no')]
+    half = {'env': {'limits': {'quota_cpus': changed.get('quota', 0.5)}},
+            'labs': [{'name': 'pool_dispatch', 'series': [series('l2', (), 'none')]},
+                     {'name': 'pool_survival', 'series': survival}]}
+    memory = {'labs': [{'name': 'pool_survival', 'series': [
+        series('memory', named) if changed.get('cage', True) else series('memory', (), 'no')]}]}
+    files = {'memory.out': json.dumps(memory), 'half.out': json.dumps(half),
+             'stopped.out': f'nr_periods 9\nnr_throttled {changed.get("stopped", 3)}\n',
+             'left.out': changed.get('left', ''), 'folders.out': changed.get('folders', ''),
+             'memory.status': '0\n', 'half.status': changed.get('status', '0') + '\n'}
+    return Results({f'pools/{name}': text for name, text in files.items()})
+
+
+class Pools(unittest.TestCase):
+    def test_pools_that_lose_nothing_are_accepted_and_others_found(self):
+        def broken_by(**changed):
+            report = expectations.Report()
+            SCENARIOS['pools'].check(report, MACHINE, pool_results(**changed))
+            return report.broken
+        self.assertEqual(broken_by(), [])
+        for changed in ({'ok': False}, {'check': 'another'}, {'quota': None}, {'cage': False},
+                        {'stopped': 0}, {'left': '17'}, {'folders': '/sys/fs/cgroup/half'},
+                        {'status': '1'}):
+            self.assertTrue(broken_by(**changed), changed)
 
 
 class Table(unittest.TestCase):
