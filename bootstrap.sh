@@ -10,7 +10,8 @@ stamp=$build/compiler  # the CXX that the build folder was made for
 packages=(
   meson ninja-build pkgconf
   libhwloc-dev libnuma-dev liburing-dev
-  libboost-dev libboost-context-dev libboost-test-dev libcli11-dev libfmt-dev nlohmann-json3-dev
+  libboost-dev libboost-context-dev libboost-test-dev libcli11-dev libfmt-dev libturbojpeg0-dev
+  nlohmann-json3-dev
   python3 python3-jsonschema
 )
 
