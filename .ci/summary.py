@@ -12,6 +12,8 @@ from collections import Counter, namedtuple
 from pathlib import Path
 
 EXPECTED_SKIPS = Path(__file__).parent.parent / 'tests' / 'expected_skips'
+MAX_LINES = 40  # of the output of a failed test
+MAX_COLUMNS = 200
 PASSED = {'OK', 'EXPECTEDFAIL'}
 
 Skip = namedtuple('Skip', 'place reason')
@@ -48,41 +50,59 @@ def read_log(folder):
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def end_of_output(test):
+    """What a failed test printed last, without the lines that only say where it was."""
+    output = f"{test.get('stdout') or ''}\n{test.get('stderr') or ''}"
+    told = re.sub(r'.*(Entering|Leaving) test (suite|case|module).*', '', output)
+    lines = [line for line in told.split('\n') if line.strip()]
+    return [line[:MAX_COLUMNS] for line in lines[-MAX_LINES:]]
+
+
+def print_skips(word, skips):
+    """One line for each reason, with the tests that gave it."""
+    reasons = {}
+    for skip in sorted(set(skips)):
+        reasons.setdefault(skip.reason, []).append(skip.place)
+    for reason, places in reasons.items():
+        print(f"{word}: {reason}: {', '.join(places)}")
+
+
 def report(run, folder, expected):
-    """Prints one run; gives its numbers of tests passed, failed, skipped."""
+    """Prints one run; gives its numbers of tests passed, failed, skipped, and what failed."""
     tests = read_log(folder)
     if not tests:
-        print(f'{run}: no test ran')
-        return Counter(failed=1)
-    suites, total, skips = {}, Counter(), []
+        return Counter(failed=1), [f'{run}: no test ran']
+    suites, total, skips, failures = {}, Counter(), {'skip': [], 'UNEXPECTED SKIP': []}, []
     for test in tests:
         suite, _, name = test['name'].partition(' / ')
         suite = suite.rpartition(':')[2].partition('+')[0]
         outcome = 'passed' if test['result'] in PASSED else \
             'skipped' if test['result'] == 'SKIP' else 'failed'
-        found = list(skips_of(f'{run}/{suite}/{name}', test))
-        unexpected = [skip for skip in found if not is_expected(skip, expected)]
-        if unexpected:
-            outcome = 'failed'
-        skips += [('UNEXPECTED SKIP' if skip in unexpected else 'skip', skip) for skip in found]
+        for skip in skips_of(f'{run}/{suite}/{name}', test):
+            unexpected = not is_expected(skip, expected)
+            outcome = 'failed' if unexpected else outcome
+            skips['UNEXPECTED SKIP' if unexpected else 'skip'].append(skip)
         if outcome == 'failed':
-            print(f'{run}: FAILED {suite}/{name} ({test["result"]})')
+            failures += [f'{run}: FAILED {suite}/{name} ({test["result"]})', *end_of_output(test)]
         suites.setdefault(suite, Counter())[outcome] += 1
         total[outcome] += 1
     for suite, count in suites.items():
         print(f"{run:<10} {suite:<12} ran {count['passed'] + count['failed']:>4}   "
               f"failed {count['failed']:>3}   skipped {count['skipped']:>3}")
-    for word, skip in sorted(set(skips)):
-        print(f'{word}: {skip.place}: {skip.reason}')
-    return total
+    for word, found in skips.items():
+        print_skips(word, found)
+    return total, failures
 
 
 def main(arguments):
     expected = list(rules(EXPECTED_SKIPS.read_text()))
-    total = Counter()
+    total, failures = Counter(), []
     for argument in arguments:
         run, _, folder = argument.partition('=')
-        total += report(run, folder, expected)
+        counts, failed = report(run, folder, expected)
+        total += counts
+        failures += failed
+    print(*failures, sep='\n')
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
     return 1 if total['failed'] or not total['passed'] else 0
 
