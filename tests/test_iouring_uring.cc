@@ -1,5 +1,6 @@
 // What only io_uring has, and what happens where it is refused.
 
+#include "affinity/pin.hh"
 #include "iouring/interruptions.hh"
 #include "iouring/probe.hh"
 #include "lab/base/child.hh"
@@ -17,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <exception>
@@ -298,6 +300,27 @@ BOOST_AUTO_TEST_CASE(fixed_buffers_and_files_are_used_where_they_can_be, *needs_
                         .fd = pipe.read.get(),
                         .length = 5,
                         .address = memory.data()}) == -EFAULT);
+}
+
+// Since Linux 6.13 a ring that slept shows the one completion that it slept for, and keeps others.
+BOOST_DATA_TEST_CASE(what_ends_together_while_a_driver_sleeps_is_collected_together,
+                     on_all_drivers, choice) {
+  // On one CPU the sleeper runs only when the write has woken all that wait for it.
+  const affinity::Pin pin(affinity::thread_affinity().first());
+  Bench bench(choice);
+  const Pair pair;
+  std::vector<const Recorded*> all;
+  for (int i = 0; i < 8; ++i)
+    all.push_back(&bench.begin({.op = Op::poll, .fd = pair.near.get(), .flags = POLLIN}));
+  ssize_t written = 0;
+  std::jthread writer([&, sleeper = ::gettid()] {
+    if (asleep(sleeper))
+      written = ::write(pair.far.get(), "x", 1);
+  });
+  bench->wait(-1);
+  writer.join();
+  BOOST_TEST(written == 1);
+  BOOST_TEST(std::ranges::count_if(all, &Recorded::ended) == 8);
 }
 
 BOOST_DATA_TEST_CASE(a_wake_ends_a_wait_now_or_the_next_one, on_all_drivers, choice) {

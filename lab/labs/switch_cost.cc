@@ -179,12 +179,6 @@ void plan_series(Plan& plan) {
     add_floors(plan, mechanisms, pairs.chosen.front());
 }
 
-// "1.42 us [1.40 1.45]" of a series, or empty.
-std::string quote(const Findings& findings, std::string_view series, std::string_view metric) {
-  const Metric* found = findings.metric(series, metric);
-  return found ? with_interval(*found) : "";
-}
-
 std::string answer(const Findings& findings) {
   std::string text;
   const std::string futex = quote(findings, "same-pu/futex-private/threads", "switch");
@@ -242,38 +236,47 @@ Judgement judge_processes_costlier(const Findings& findings) {
   return judgement;
 }
 
-// C82: what a switch every 100 us would take away, by its direct cost alone.
+// C82: what a switch every 10 us would take away, by its direct cost alone: from 1 % it shows.
 Judgement judge_frequent_switching(const Findings& findings) {
   Judgement judgement;
   const Metric* cost = findings.metric("same-pu/futex-private/threads", "switch");
-  if (!cost || !cost->ci || !cost->net || !cost->net->ci) {
+  if (!cost || !cost->ci) {
     judgement.needs = "switch_cost with 6 processes or more on one CPU";
     return judgement;
   }
-  const double share = cost->ci->low / 100e3;
+  constexpr double often_ns = 10e3, noticed_ns = 0.01 * often_ns;
+  const double share = cost->ci->low / often_ns;
   judgement.evidence =
       fmt::format("one switch costs {}; at one every 10 us that is {:.1f} % of the CPU, every "
                   "100 us {:.2f} %, every 10 ms {:.4f} %, caches not counted",
-                  with_interval(*cost), 1000 * share, 100 * share, share);
-  judgement.verdict = cost->net->below_resolution ? Verdict::inconclusive : Verdict::confirmed;
+                  with_interval(*cost), 100 * share, 10 * share, 0.1 * share);
+  if (cost->ci->low >= noticed_ns)
+    judgement.verdict = Verdict::confirmed;
+  else if (cost->ci->high < noticed_ns)
+    judgement.verdict = Verdict::refuted;
+  else
+    judgement.needs = "a quieter machine or more processes";
   return judgement;
 }
 
-// C86, its first half: the calls without the switch are cheaper than with it.
+// C86, its first half: the calls without the switch are cheaper than with it, by 5 % or more.
 Judgement judge_single_thread_avoids_switches(const Findings& findings) {
   Judgement judgement;
   const Metric* cost = findings.metric("same-pu/futex-private/threads", "switch");
-  if (!cost || !cost->net || !cost->net->ci) {
+  if (!cost || !cost->median || !cost->net || !cost->net->ci) {
     judgement.needs = "switch_cost with 6 processes or more on one CPU";
     return judgement;
   }
   judgement.evidence = fmt::format("of a futex hand-over between two threads, {} is the switch "
                                    "itself, which one thread alone does not pay",
                                    with_interval(*cost->net, "ns"));
-  if (cost->net->below_resolution)
-    judgement.needs = "a machine with less noise";
-  else
+  const double noticed_ns = 0.05 * *cost->median;
+  if (cost->net->ci->low >= noticed_ns)
     judgement.verdict = Verdict::confirmed;
+  else if (cost->net->ci->high < noticed_ns)
+    judgement.verdict = Verdict::refuted;
+  else
+    judgement.needs = "a quieter machine or more processes";
   return judgement;
 }
 
