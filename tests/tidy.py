@@ -334,6 +334,20 @@ def orphan_labs(tree):
         yield pages[name], 1, f'a page without a lab lab/labs/{name}.cc'
 
 
+def lab_pages(tree):
+    """What a lab declares, its page names: parameters, metrics and claims."""
+    pages = tree.stems('docs/labs/*.md')
+    for name, path in tree.stems('lab/labs/*.cc').items():
+        page = tree.read(pages[name]) if name in pages else ''
+        text = tree.read(path)
+        for table in re.finditer(r'^constexpr (?:MetricInfo|Param|ClaimInfo) \w+\[\] = {(.*?)^};',
+                                 text, re.DOTALL | re.MULTILINE):
+            for row in re.finditer(r'\.(?:name|id) = "([^"]+)"', table[1]):
+                if page and not re.search(rf'\b{re.escape(row[1])}\b', page):
+                    line = text.count('\n', 0, table.start(1) + row.start()) + 1
+                    yield path, line, f'{pages[name]} says nothing of {row[1]}'
+
+
 def orphan_tests(tree):
     rows = tree.read('tests/meson.build')
     for stem, path in tree.stems('tests/test_*.cc').items():
@@ -389,7 +403,7 @@ def one_definition(tree):
 
 FILE_RULES = [columns, file_length, spaces, function_length, include_direction, heavy_headers,
               banned_calls, header_guard, traces, open_ends, shell_options, lab_essay]
-TREE_RULES = [orphan_labs, orphan_tests, links, one_definition]
+TREE_RULES = [orphan_labs, lab_pages, orphan_tests, links, one_definition]
 
 
 def findings(tree):

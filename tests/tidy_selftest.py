@@ -99,6 +99,12 @@ OFFENCES = {
         ('docs/labs/null.md', '# null\n'),
         ('lab/meson.build', "lab_names = [\n]\n"),
     ],
+    'lab_pages': [
+        ('lab/labs/clock.cc', LAB.format('clock') +
+         'constexpr MetricInfo metrics[] = {\n    {.name = "resting", .unit = "ns"},\n};\n'),
+        ('lab/labs/clock.cc', LAB.format('clock') +
+         'constexpr ClaimInfo claims[] = {\n    {.id = "C1"},\n};\n'),
+    ],
     'orphan_tests': [('tests/test_base_clock.cc', 'int a;\n')],
     'links': [
         ('docs/a.md', '[b](b.md)\n'),

@@ -4,6 +4,8 @@ validate_schema.py SCHEMA FILE...            fails if a file breaks the schema
 validate_schema.py SCHEMA --emitter PROGRAM  the same for what PROGRAM writes into a folder, and
                                              fails if the schema accepts one of the wrong copies
                                              made from it: a key less, a null, another name
+validate_schema.py SCHEMA --run COMMAND...   the same for the file that COMMAND writes to the path
+                                             after its -o
 Exit status 77 if the module jsonschema is missing.
 """
 import copy
@@ -127,12 +129,25 @@ def check_emitter(schema, validator, program):
     return failures if files and controls > 200 else failures + ["too little was tried"]
 
 
+def check_run(validator, command):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "result.json")
+        subprocess.run([*command, "-o", path], check=True, stdout=subprocess.DEVNULL)
+        document = load(path)
+    found = problem(validator, document)
+    labs = document["labs"]
+    print(f"{len(labs)} labs, {sum(len(lab['series']) for lab in labs)} series")
+    return [f"what {command[0]} wrote: {found}"] if found else []
+
+
 def main(arguments):
     schema = load(arguments[0])
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     if arguments[1] == "--emitter":
         failures = check_emitter(schema, validator, arguments[2])
+    elif arguments[1] == "--run":
+        failures = check_run(validator, arguments[2:])
     else:
         failures = []
         for path in arguments[1:]:

@@ -64,6 +64,12 @@ struct PiPthreadMutex : PthreadMutex {
             [](auto* set) { ::pthread_mutexattr_setprotocol(set, PTHREAD_PRIO_INHERIT); }) {}
 };
 
+struct SharedPthreadMutex : PthreadMutex {
+  explicit SharedPthreadMutex(const LockOptions&)
+      : PthreadMutex(
+            [](auto* set) { ::pthread_mutexattr_setpshared(set, PTHREAD_PROCESS_SHARED); }) {}
+};
+
 class PthreadSpinLock {
 public:
   explicit PthreadSpinLock(const LockOptions&) { ::pthread_spin_init(&lock_, 0); }
@@ -117,8 +123,9 @@ public:
 };
 
 inline constexpr std::string_view lock_kinds[] = {
-    "none",         "std",  "pthread-adaptive", "pthread-pi", "pthread-spin", "mutex", "mutex-spin",
-    "mutex-shared", "fair", "ticket",           "mcs",        "robust",       "pi"};
+    "none",   "std",        "pthread-adaptive", "pthread-pi", "pthread-shared", "pthread-spin",
+    "mutex",  "mutex-spin", "mutex-shared",     "fair",       "ticket",         "mcs",
+    "robust", "pi"};
 
 // Those that never sleep: not for more threads than CPUs, not even with a yield in between.
 inline bool always_spins(std::string_view kind) noexcept {
@@ -136,6 +143,8 @@ auto with_lock_kind(std::string_view kind, Visit visit) {
     return visit(std::type_identity<AdaptivePthreadMutex>());
   if (kind == "pthread-pi")
     return visit(std::type_identity<PiPthreadMutex>());
+  if (kind == "pthread-shared")
+    return visit(std::type_identity<SharedPthreadMutex>());
   if (kind == "pthread-spin")
     return visit(std::type_identity<PthreadSpinLock>());
   if (kind == "mutex")

@@ -65,8 +65,8 @@ constexpr MetricInfo metrics[] = {
 };
 
 constexpr std::string_view kinds =
-    "none,std,pthread-adaptive,pthread-pi,pthread-spin,mutex,mutex-spin,mutex-shared,fair,ticket,"
-    "mcs,robust,pi";
+    "none,std,pthread-adaptive,pthread-pi,pthread-shared,pthread-spin,mutex,mutex-spin,"
+    "mutex-shared,fair,ticket,mcs,robust,pi";
 
 constexpr Param params[] = {
     {.name = "lock",

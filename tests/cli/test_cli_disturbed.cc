@@ -79,7 +79,8 @@ boost::test_tools::assertion_result two_cpus(ut::test_unit_id) {
   return enough;
 }
 
-// The cgroup v1 cpu controller, or the v2 root, in which a group with a quota can be made.
+// The cgroup v1 cpu controller, in which a group with a quota can be made. With v2 the guests of
+// suite vm have quotas.
 std::string cpu_controller() {
   for (const std::string path : {"/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"})
     if (std::filesystem::exists(path + "/cpu.cfs_quota_us"))
