@@ -265,11 +265,12 @@ BOOST_AUTO_TEST_CASE(the_convoy_is_judged_by_waits_in_intervals) {
   BOOST_TEST((crowd(98) == confirmed));
   BOOST_TEST((crowd(40) == refuted));
   BOOST_TEST((crowd(70) == inconclusive));
-  const auto one_cpu = [](double most) {
+  const auto one_cpu = [](double most, unsigned threads = 16) {
     return verdict(judge_one_core,
                    {series(one_cpu_name(1), {{"io", 1}}, {metric("running", 0.1)}),
-                    series(one_cpu_name(16), {{"io", 16}}, {metric("running", most)})});
+                    series(one_cpu_name(threads), {{"io", threads}}, {metric("running", most)})});
   };
+  BOOST_TEST((one_cpu(0.4, 4) == inconclusive));
   BOOST_TEST((one_cpu(0.97) == confirmed));
   BOOST_TEST((one_cpu(0.4) == refuted));
   BOOST_TEST((one_cpu(0.7) == inconclusive));
@@ -295,9 +296,10 @@ BOOST_AUTO_TEST_CASE(reference_counts_are_judged_by_what_is_lost_and_what_it_cos
 }
 
 BOOST_AUTO_TEST_CASE(started_processes_are_judged_by_their_speedup) {
-  const auto ten = [](double speedup, std::vector<unsigned> cpus) {
+  const auto ten = [](double speedup, std::vector<unsigned> cpus,
+                      const std::string& loop = "10000000") {
     return std::vector<Series>{
-        series("1000/fork", {{"way", "fork"}, {"loop", "1000"}},
+        series(loop + "/fork", {{"way", "fork"}, {"loop", loop}, {"tasks", "10"}},
                {metric("time", 1e7), metric("speedup", speedup)}, cpus),
         series("fit/fork", {}, {metric("each", 1e5), metric("cores", speedup)}, cpus)};
   };
@@ -305,15 +307,22 @@ BOOST_AUTO_TEST_CASE(started_processes_are_judged_by_their_speedup) {
   BOOST_TEST((verdict(c59, ten(3.4, {0, 1, 2, 3})) == confirmed));
   BOOST_TEST((verdict(c59, ten(2.1, {0, 1, 2, 3})) == refuted));
   BOOST_TEST((verdict(c59, ten(1.9, {0, 1})) == inconclusive));
+  BOOST_TEST((verdict(c59, ten(2.1, {0, 1, 2, 3}, "1000")) == inconclusive));
+  BOOST_TEST((verdict(c67, ten(0.5, {0, 1}, "1000")) == inconclusive));
   BOOST_TEST((verdict(c67, ten(1.9, {0, 1})) == confirmed));
   BOOST_TEST((verdict(c67, ten(0.5, {0, 1})) == refuted));
   BOOST_TEST((verdict(c67, ten(1.9, {0})) == inconclusive));
-  const auto habit = [](double error) {
-    return verdict(judge_of(labs::speedup_cpu, "C48"),
-                   {series("habit/process", {}, {metric("error", error)})});
+  const auto habit = [](double error, bool complete = true) {
+    std::vector<Series> habits = {series("habit/process", {}, {metric("error", error)})};
+    for (const auto* other : {"habit/start-up", "habit/print", "habit/rounding"})
+      if (complete)
+        habits.push_back(series(other, {}, {metric("error", 0.001)}));
+    return verdict(judge_of(labs::speedup_cpu, "C48"), habits);
   };
   BOOST_TEST((habit(0.001) == confirmed));
   BOOST_TEST((habit(0.4) == refuted));
+  BOOST_TEST((habit(0.01) == inconclusive));
+  BOOST_TEST((habit(0.001, false) == inconclusive));
 }
 
 BOOST_AUTO_TEST_CASE(a_line_through_the_times_gives_back_start_and_cores) {

@@ -31,18 +31,29 @@ double modelled_ns(const Series& series) {
   return 1000 * param_number(series, "interval_us") * param_number(series, "computing");
 }
 
-// The fewest threads on one CPU that keep it busy for 90 % of what the busiest did.
-const Series* knee(const Findings& findings) {
-  double most = 0;
+// Those of threads on one CPU, the fewest first.
+std::vector<const Series*> on_one_cpu(const Findings& findings) {
   std::vector<const Series*> all;
   for (const auto& series : findings.result().series) {
     const Metric* running = find_metric(series, "running");
-    if (!series.name.starts_with("one-cpu/") || !running || !running->median)
-      continue;
-    all.push_back(&series);
-    most = std::max(most, *running->median);
+    if (series.name.starts_with("one-cpu/") && running && running->median)
+      all.push_back(&series);
   }
   std::ranges::sort(all, {}, [](const Series* series) { return param_number(*series, "io"); });
+  return all;
+}
+
+double most_on_one_cpu(const Findings& findings) {
+  const auto all = on_one_cpu(findings);
+  return all.empty() ? 0 : param_number(*all.back(), "io");
+}
+
+// The fewest threads on one CPU that keep it busy for 90 % of what the busiest did.
+const Series* knee(const Findings& findings) {
+  double most = 0;
+  const auto all = on_one_cpu(findings);
+  for (const Series* series : all)
+    most = std::max(most, *find_metric(*series, "running")->median);
   const auto found = std::ranges::find_if(all, [&](const Series* series) {
     return *find_metric(*series, "running")->median >= 0.9 * most;
   });
@@ -121,6 +132,8 @@ Judgement judge_one_core(const Findings& findings) {
       with_interval(*one), param_text(*found, "io"), with_interval(*best));
   if (best->ci->low > 0.8)
     judgement.verdict = Verdict::confirmed;
+  else if (most_on_one_cpu(findings) < 10)  // fewer cannot keep it busy
+    judgement.needs = "gil_convoy with 10 threads or more";
   else if (best->ci->high < 0.6)
     judgement.verdict = Verdict::refuted;
   else

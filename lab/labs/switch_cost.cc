@@ -13,6 +13,7 @@
 
 #include "lab/apparatus/floors.hh"
 #include "lab/apparatus/ping_pong.hh"
+#include "lab/apparatus/quote.hh"
 #include "lab/base/text.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
@@ -28,6 +29,7 @@ namespace {
 
 using namespace harness;
 using affinity::Relation;
+using apparatus::quote;
 using apparatus::TaskKind;
 
 enum : std::size_t { round_trip, switch_time, wakeup, handover, floor_time };
