@@ -9,6 +9,7 @@
 #include "lab/harness/findings.hh"
 #include "lab/harness/tool_info.hh"
 #include "lab/harness/wire.hh"
+#include "procs/fault.hh"
 #include "tests/temporary_folder.hh"
 
 #include <boost/test/unit_test.hpp>
@@ -134,6 +135,24 @@ BOOST_AUTO_TEST_CASE(every_switch_of_a_pinned_pair_is_counted_twice_a_round_trip
       BOOST_TEST(ratio >= 0.99);
     }
   BOOST_TEST(checked == 4);
+}
+
+BOOST_AUTO_TEST_CASE(a_pool_survives_twenty_kills_at_each_step) {
+  const auto document =
+      run_to_document({"pool_survival", "--smoke", "--set", "pool_survival.kills=20"});
+  std::size_t steps = 0;
+  for (const auto& series : document.labs.at(0).series) {
+    if (!series.name.starts_with("worker/") && !series.name.starts_with("parent/"))
+      continue;
+    ++steps;
+    const auto* landed = harness::find_metric(series, "kills");
+    BOOST_TEST_REQUIRE((landed && landed->median), series.name);
+    BOOST_TEST(*landed->median >= 20, series.name);
+    for (const auto* harm : {"lost", "doubled", "hurt", "unnamed", "left"})
+      if (const auto* metric = harness::find_metric(series, harm))
+        BOOST_TEST(metric->median.value_or(0) == 0, series.name << ": " << harm);
+  }
+  BOOST_TEST(steps == procs::step_count + 1);  // and of the parent, while tasks run
 }
 
 BOOST_AUTO_TEST_CASE(one_cpu_by_affinity_skips_what_needs_two_and_says_why) {
