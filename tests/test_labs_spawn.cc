@@ -100,6 +100,7 @@ BOOST_AUTO_TEST_CASE(the_smallest_program_runs_and_is_static_and_the_usual_one_i
 constexpr std::array ways = {"thread",
                              "fork",
                              "pidfd",
+                             "clone3",
                              "vfork",
                              "spawn",
                              "fork-exec",
@@ -122,7 +123,7 @@ BOOST_DATA_TEST_CASE(every_way_starts_children_that_end_as_they_should, bdata::m
       BOOST_TEST(check.ok, check.name);
     const bool stamps = std::string_view(way).find("exec") == std::string_view::npos ||
                         std::string_view(way) == "procs/exec";
-    const bool clone = std::string_view(way).starts_with("clone");
+    const bool clone = std::string_view(way).starts_with("clone/");
     BOOST_TEST(std::isnan(sample.values[begun]) ==
                (clone || !stamps || way == std::string("spawn")));
     const bool own_memory = std::string_view(way) != "thread" && std::string_view(way) != "vfork";

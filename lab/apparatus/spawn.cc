@@ -9,7 +9,11 @@
 #include "lab/harness/statistics.hh"
 #include "lab/harness/tool_info.hh"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <stdexcept>
 #include <vector>
 
@@ -128,6 +132,8 @@ std::string spawn_refusal(std::string_view way) {
                                     way.ends_with("/all") || way.ends_with("/thread"));
   if (on_our_memory && harness::tool_info().sanitizers != "none")
     return "a sanitizer cannot follow a child that runs on its parent's memory";
+  if (way == "clone3" && ::syscall(SYS_clone3, nullptr, 0) != 0 && errno == ENOSYS)
+    return "clone3 is refused here (before Linux 5.3, or by a seccomp filter)";
   if (way == "vfork-exec-dynamic" && !is_dynamic("/bin/true"))
     return "/bin/true is missing or statically linked";
   if (way == "spawn" || way.find("exec") != std::string_view::npos) {

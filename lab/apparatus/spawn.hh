@@ -37,7 +37,8 @@ struct SpawnCostOptions {
 //   detached          the control of the wait: a thread that nobody waits for at first; "right" is
 //                     the share that had ended when the call returned
 //   fork, vfork       and waitpid; the child ends at once
-//   pidfd             fork, poll of a pidfd, waitid
+//   pidfd             fork, pidfd_open, poll, wait4
+//   clone3            the same by one call that gives child and descriptor
 //   clone/FLAGS       clone(2) with what is shared: none, vm, vfork, fs, files, sighand, all (but
 //                     vfork), thread (all, and the process), joined by + ("vm+files")
 //   spawn, fork-exec, vfork-exec   posix_spawn, or the pair of calls, of the smallest program

@@ -5,10 +5,12 @@
 #include "lab/base/futex.hh"
 #include "lab/base/mapping.hh"
 
+#include <linux/sched.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -115,14 +117,20 @@ class Vfork final : public SpawnWay {
   pid_t pid_ = -1;
 };
 
-class ForkPidfd final : public SpawnWay {
+// A descriptor tells of the child's end: opened after a fork, or given by clone3 with the child.
+class PidfdChild final : public SpawnWay {
+public:
+  explicit PidfdChild(bool by_clone3) : by_clone3_(by_clone3) {}
+
+private:
   void start(SpawnStamps& stamps) override {
-    pid_ = check(::fork(), "fork");
+    int pidfd = -1;
+    pid_ = by_clone3_ ? clone3(pidfd) : check(::fork(), "fork");
     if (pid_ == 0) {
       stamp(stamps);
       ::_exit(child_status);
     }
-    pidfd_ = open_pidfd(pid_);
+    pidfd_ = by_clone3_ ? Fd(pidfd) : open_pidfd(pid_);
     check(pidfd_.get(), "pidfd_open");
   }
   bool join(SpawnStamps& stamps) override {
@@ -131,6 +139,15 @@ class ForkPidfd final : public SpawnWay {
       continue;
     return reap(pid_, stamps);
   }
+  static pid_t clone3(int& pidfd) {
+    clone_args args{};
+    args.flags = CLONE_PIDFD;
+    args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
+    args.exit_signal = SIGCHLD;
+    return static_cast<pid_t>(check(::syscall(SYS_clone3, &args, sizeof args), "clone3"));
+  }
+
+  bool by_clone3_;
   pid_t pid_ = -1;
   Fd pidfd_;
 };
@@ -211,8 +228,8 @@ std::unique_ptr<SpawnWay> make_task_way(std::string_view way) {
     return std::make_unique<Fork>();
   if (way == "vfork")
     return std::make_unique<Vfork>();
-  if (way == "pidfd")
-    return std::make_unique<ForkPidfd>();
+  if (way == "pidfd" || way == "clone3")
+    return std::make_unique<PidfdChild>(way == "clone3");
   if (way.starts_with(clone))
     if (const auto flags = flags_of(way.substr(clone.size())))
       return std::make_unique<Clone>(*flags);

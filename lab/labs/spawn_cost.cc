@@ -120,6 +120,7 @@ constexpr std::array ways = {
     WayInfo{"detached", "thread, no join", false, true},
     WayInfo{"fork", "fork", false, false},  // of all sizes and kinds of pages
     WayInfo{"pidfd", "fork, pidfd", false, false},
+    WayInfo{"clone3", "clone3, pidfd", false, false},
     WayInfo{"vfork", "vfork", true, false},
     WayInfo{"spawn", "posix_spawn", true, false},
     WayInfo{"fork-exec", "fork, exec", true, false},
