@@ -463,7 +463,7 @@ extern constinit const Lab cache_bandwidth = {
     // Some 40 series, and memory that is touched for the first time in each of six processes. In
     // full the rule holds, which takes 12 GiB in each of 20 processes where a guest of two CPUs is
     // shown 480 MiB of cache.
-    .budget = {.quick_s = 6, .full_s = 240},
+    .budget = {.quick_s = 5, .full_s = 240},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

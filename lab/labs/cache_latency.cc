@@ -487,7 +487,7 @@ extern constinit const Lab cache_latency = {
     .params = params,
     .metrics = metrics,
     // Some 70 series, or 250 and gigabytes to be written in each process.
-    .budget = {.quick_s = 6, .full_s = 180},
+    .budget = {.quick_s = 5, .full_s = 180},
     .plan = plan_series,
     .refine = refine,
     .conclude = conclude,

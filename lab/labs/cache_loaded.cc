@@ -384,7 +384,7 @@ extern constinit const Lab cache_loaded = {
     .params = params,
     .metrics = metrics,
     // Ten points, and memory that is touched for the first time in each of six processes.
-    .budget = {.quick_s = 5, .full_s = 60},
+    .budget = {.quick_s = 4, .full_s = 60},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

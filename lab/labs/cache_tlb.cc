@@ -313,7 +313,7 @@ extern constinit const Lab cache_tlb = {
     .shape = Shape::one,
     .params = params,
     .metrics = metrics,
-    .budget = {.quick_s = 5, .full_s = 60},  // some 80 series, or 200
+    .budget = {.quick_s = 4, .full_s = 60},  // some 80 series, or 200
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

@@ -280,7 +280,7 @@ extern constinit const Lab gil_convoy = {
     .metrics = metrics,
     // An operation beside two computing threads lasts 10 to 20 ms at the usual interval, and there
     // are some 35 series.
-    .budget = {.quick_s = 8, .full_s = 60},
+    .budget = {.quick_s = 7, .full_s = 60},
     .plan = plan_series,
     .answer = answer,
     .claims = claims,

@@ -373,7 +373,7 @@ extern constinit const Lab gil_threads = {
     .params = params,
     .metrics = metrics,
     // A run of ten tasks must last several intervals of 5 ms, and there are some 25 series.
-    .budget = {.quick_s = 6, .full_s = 60},
+    .budget = {.quick_s = 5, .full_s = 60},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

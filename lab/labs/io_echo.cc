@@ -374,7 +374,7 @@ extern constinit const Lab io_echo = {
     .params = params,
     .metrics = metrics,
     // 12 series in six processes, each with a server, a client and their connections to set up.
-    .budget = {.quick_s = 8, .full_s = 60},
+    .budget = {.quick_s = 6, .full_s = 60},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

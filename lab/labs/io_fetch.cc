@@ -487,7 +487,7 @@ extern constinit const Lab io_fetch = {
     .params = params,
     .metrics = metrics,
     // A batch cannot be shorter than its latency, and one after the other it is their sum.
-    .budget = {.quick_s = 7, .full_s = 60},
+    .budget = {.quick_s = 6, .full_s = 60},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

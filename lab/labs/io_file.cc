@@ -482,7 +482,7 @@ extern constinit const Lab io_file = {
     .shape = Shape::one,
     .params = params,
     .metrics = metrics,
-    .budget = {.quick_s = 8, .full_s = 240},  // some 40 series, or 300, and a file to write
+    .budget = {.quick_s = 6, .full_s = 240},  // some 40 series, or 300, and a file to write
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

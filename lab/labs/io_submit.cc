@@ -276,7 +276,7 @@ extern constinit const Lab io_submit = {
     .shape = Shape::one,
     .params = params,
     .metrics = metrics,
-    .budget = {.quick_s = 5, .full_s = 40},  // some 40 series
+    .budget = {.quick_s = 4, .full_s = 40},  // some 40 series
     .plan = plan_series,
     .answer = answer,
 };

@@ -362,7 +362,7 @@ extern constinit const Lab io_timers = {
     .params = params,
     .metrics = metrics,
     // A sample lasts a period at least, here 10 ms, and there are some 25 series.
-    .budget = {.quick_s = 8, .full_s = 60},
+    .budget = {.quick_s = 6, .full_s = 60},
     .plan = plan_series,
     .answer = answer,
     .claims = claims,

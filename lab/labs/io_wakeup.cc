@@ -265,7 +265,7 @@ extern constinit const Lab io_wakeup = {
     .params = params,
     .metrics = metrics,
     // Seven mechanisms for each relation and gap, and a wake-up lasts a gap: some 50 series.
-    .budget = {.quick_s = 8, .full_s = 60},
+    .budget = {.quick_s = 6, .full_s = 60},
     .plan = plan_series,
     .answer = answer,
 };

@@ -262,7 +262,7 @@ extern constinit const Lab ipc_latency = {
     .params = params,
     .metrics = metrics,
     // Eight channels, threads and processes, two sizes, and a gap that lasts: some 90 series.
-    .budget = {.quick_s = 6, .full_s = 60},
+    .budget = {.quick_s = 5, .full_s = 60},
     .plan = plan_series,
     .answer = answer,
     .claims = claims,

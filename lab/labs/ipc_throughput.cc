@@ -322,7 +322,7 @@ extern constinit const Lab ipc_throughput = {
     .params = params,
     .metrics = metrics,
     // Nine channels, two sizes, three relations, the bare ring and the table: some 70 series.
-    .budget = {.quick_s = 6, .full_s = 90},
+    .budget = {.quick_s = 5, .full_s = 90},
     .plan = plan_series,
     .answer = answer,
     .claims = claims,

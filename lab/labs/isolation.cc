@@ -439,7 +439,7 @@ extern constinit const Lab isolation = {
     .params = params,
     .metrics = metrics,
     // Each operation takes one process or two.
-    .budget = {.quick_s = 5, .full_s = 30},
+    .budget = {.quick_s = 4, .full_s = 30},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

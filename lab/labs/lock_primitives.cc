@@ -312,7 +312,7 @@ extern constinit const Lab lock_primitives = {
     .params = params,
     .metrics = metrics,
     // Eleven uses in some forty ways.
-    .budget = {.quick_s = 5, .full_s = 60},
+    .budget = {.quick_s = 4, .full_s = 60},
     .plan = plan_series,
     .answer = answer,
     .claims = claims,

@@ -309,7 +309,7 @@ extern constinit const Lab pool_survival = {
     .params = params,
     .metrics = metrics,
     // Some 20 series, each of which starts processes: a program and its pool take 15 ms.
-    .budget = {.quick_s = 6, .full_s = 60},
+    .budget = {.quick_s = 5, .full_s = 60},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

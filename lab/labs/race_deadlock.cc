@@ -381,7 +381,7 @@ extern constinit const Lab race_deadlock = {
     .params = params,
     .metrics = metrics,
     // Each scene lasts as long as its watchdog is patient.
-    .budget = {.quick_s = 5, .full_s = 40},
+    .budget = {.quick_s = 4, .full_s = 40},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

@@ -421,7 +421,7 @@ extern constinit const Lab race_updates = {
     .params = params,
     .metrics = metrics,
     // Runs on one CPU must outlast a time slice, and each kill takes a process.
-    .budget = {.quick_s = 5, .full_s = 40},
+    .budget = {.quick_s = 4, .full_s = 40},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,

@@ -400,7 +400,7 @@ extern constinit const Lab speedup_cpu = {
     .params = params,
     .metrics = metrics,
     // Ten starts of a process are 10 ms, and there are 15 series of them.
-    .budget = {.quick_s = 6, .full_s = 60},
+    .budget = {.quick_s = 5, .full_s = 60},
     .plan = plan_series,
     .conclude = conclude,
     .answer = answer,
