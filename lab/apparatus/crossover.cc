@@ -99,6 +99,8 @@ std::string text_of(const Crossover& crossover, std::string_view parameter) {
     return first == last ? "at " + range : "at every " + range;
   if (crossover.nowhere() && sure)
     return first == last ? "not at " + range : "at no " + range;
+  if (from.interval && from.interval->low < first && from.interval->high > last)
+    return fmt::format("from an unknown {} on (anywhere from {} to {})", parameter, first, last);
   const auto value = [&](double at) {
     return at < first  ? fmt::format("below {}", first)
            : at > last ? fmt::format("beyond {}", last)

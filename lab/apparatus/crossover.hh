@@ -34,7 +34,8 @@ std::optional<Crossover> find_crossover(const harness::Findings& findings,
                                         std::span<const Rung> rungs, std::string_view metric,
                                         harness::Better better);
 
-// "from depth 3.1 [2.8 3.5] on", "at every depth from 1 to 128", "at no depth from 1 to 128".
+// "from depth 3.1 [2.8 3.5] on", "at every depth from 1 to 128", "at no depth from 1 to 128", "from
+// an unknown depth on (anywhere from 1 to 128)".
 std::string text_of(const Crossover& crossover, std::string_view parameter);
 
 }  // namespace schedlab::apparatus

@@ -10,6 +10,7 @@
 //          that is slower than the server measures itself; such series say CLIENT_BOUND. A thread
 //          blocked in recv costs nothing until it is woken, and then a context switch.
 
+#include "lab/apparatus/crossover.hh"
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/echo.hh"
 #include "lab/apparatus/loopback.hh"
@@ -25,6 +26,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 namespace schedlab::labs {
 namespace {
@@ -191,6 +193,15 @@ public:
     return findings_.ratio(series_name(relation_, a, count), series_name(relation_, b, count),
                            name);
   }
+  // From which number of connections on does `a` need less?
+  [[nodiscard]] std::optional<apparatus::Crossover>
+  crossover(std::string_view a, std::string_view b, std::string_view name) const {
+    std::vector<apparatus::Rung> rungs;
+    for (const auto count : counts_)
+      rungs.push_back({static_cast<double>(count), series_name(relation_, a, count),
+                       series_name(relation_, b, count)});
+    return apparatus::find_crossover(findings_, rungs, name, Better::lower);
+  }
 
 private:
   const Findings& findings_;
@@ -209,36 +220,20 @@ std::optional<Cheaper> cheaper(const std::optional<Estimate>& ratio) {
   return ratio->interval->low > 1 ? Cheaper::second : Cheaper::neither;
 }
 
-// "io_uring takes less CPU than threads from between 1 and 8 connections on (112 % [103 131] at 1,
-// 61 % [58 64] at 8, 45 % [44 46] at 512)", by the intervals of the ratios.
+// " io_uring takes less CPU than threads from connection count 2.3 [1.9 2.8] on (112 % [103 131] at
+// 1, 45 % [44 46] at 512)."
 std::string crossover(const Sweep& sweep, std::string_view a, std::string_view b) {
-  std::int64_t from = 0, last_other = 0, last = 0;
-  for (const auto count : sweep.counts()) {
-    const auto who = cheaper(sweep.ratio(a, b, count, "cpu"));
-    if (!who)
-      continue;
-    last = count;
-    if (*who != Cheaper::first) {
-      from = 0;
-      last_other = count;
-    } else if (from == 0) {
-      from = count;
-    }
-  }
-  if (last == 0)
+  const auto found = sweep.crossover(a, b, "cpu");
+  if (!found)
     return {};
-  const auto at = [&](std::int64_t count) {
-    return fmt::format("{} at {}", percent(*sweep.ratio(a, b, count, "cpu")), count);
-  };
-  if (from == 0)
-    return fmt::format(" {} never takes less CPU than {} up to {} connections ({}).", a, b, last,
-                       at(last));
-  const std::string ends = from == last ? at(last) : at(from) + ", " + at(last);
-  if (last_other == 0)
-    return fmt::format(" {} takes less CPU than {} at every number of connections ({}).", a, b,
-                       ends);
-  return fmt::format(" {} takes less CPU than {} from between {} and {} connections on ({}, {}).",
-                     a, b, last_other, from, at(last_other), ends);
+  std::string ends;
+  for (const double count : {found->first, found->last})
+    if (ends.empty() || found->first != found->last)
+      ends +=
+          fmt::format("{}{} at {}", ends.empty() ? "" : ", ",
+                      percent(*sweep.ratio(a, b, static_cast<std::int64_t>(count), "cpu")), count);
+  return fmt::format(" {} takes less CPU than {} {} ({}).", a, b,
+                     apparatus::text_of(*found, "connection count"), ends);
 }
 
 std::string costs_at(const Sweep& sweep, std::int64_t count) {

@@ -13,6 +13,7 @@
 //          an idle CPU is part of the lateness. Sleepers that are due together share one wake-up,
 //          so that a CPU's cost for one falls with N.
 
+#include "lab/apparatus/crossover.hh"
 #include "lab/apparatus/drivers.hh"
 #include "lab/apparatus/quote.hh"
 #include "lab/apparatus/sleep_overlap.hh"
@@ -28,6 +29,8 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <optional>
+#include <vector>
 
 namespace schedlab::labs {
 namespace {
@@ -268,27 +271,18 @@ std::string served(const Findings& findings, std::string_view driver) {
 
 // From how many sleepers on the loop needs less CPU a sleep than timerfds.
 std::string crossover(const Findings& findings, std::string_view driver) {
-  std::string wins, loses;
-  for (const auto& series : findings.result().series) {
-    const auto sleepers = static_cast<std::int64_t>(param_number(series, "sleepers"));
-    if (sleepers == 0 || series.name != crowd_name(sleepers, driver))
-      continue;
-    const auto ratio = findings.ratio(series.name, crowd_name(sleepers, "timerfd"), "cpu");
-    if (!ratio || !ratio->interval)
-      continue;
-    const bool less = ratio->interval->high<1, more = ratio->interval->low> 1;
-    std::string& side = less ? wins : loses;
-    if (less || more)
-      side += fmt::format("{}{} ({})", side.empty() ? "" : ", ", sleepers, percent(*ratio));
-  }
-  if (wins.empty() && loses.empty())
-    return "";
-  std::string text = " Of CPU the loop takes";
-  if (!wins.empty())
-    text += " less than timerfds with " + wins;
-  if (!loses.empty())
-    text += std::string(wins.empty() ? "" : ",") + " more with " + loses;
-  return text + ".";
+  std::vector<apparatus::Rung> rungs;
+  for (const auto sleepers : apparatus::measured_numbers(findings, [&](const Series& series) {
+         const auto number = static_cast<std::int64_t>(param_number(series, "sleepers"));
+         const bool counts = number > 0 && series.name == crowd_name(number, driver);
+         return counts ? std::optional(number) : std::nullopt;
+       }))
+    rungs.push_back({static_cast<double>(sleepers), crowd_name(sleepers, driver),
+                     crowd_name(sleepers, "timerfd")});
+  const auto found = apparatus::find_crossover(findings, rungs, "cpu", Better::lower);
+  return found ? fmt::format(" The loop takes less CPU than timerfds {}.",
+                             apparatus::text_of(*found, "sleeper count"))
+               : "";
 }
 
 std::string answer(const Findings& findings) {
