@@ -240,8 +240,11 @@ BOOST_AUTO_TEST_CASE(a_line_for_one_holds_nobody_up, *boost::unit_test::precondi
 
 BOOST_AUTO_TEST_CASE(a_worker_that_does_not_come_is_not_waited_for_for_ever) {
   StartLine line(2);
+  BOOST_TEST(line.all_met().ok);
   BOOST_TEST(!line.wait());
+  BOOST_TEST(!line.all_met().ok);
   BOOST_TEST(line.wait());  // the second of the same round
+  BOOST_TEST(!line.all_met().ok);
 }
 
 BOOST_AUTO_TEST_CASE(a_load_moves_bytes_from_start_to_stop_and_leaves_what_it_should) {

@@ -67,9 +67,9 @@ public:
   // One reference is ours. Who shares a plain count loses some, as is to be shown.
   std::vector<Check> checks() override {
     if (std::is_same_v<Count, PlainCount> && options_.shared && options_.cpus.size() > 1)
-      return {};
+      return {line_.all_met()};
     const std::int64_t lost = lost_ + common_.count.value() - 1;
-    return {{"references lost", Value(0), Value(lost), lost == 0}};
+    return {{"references lost", Value(0), Value(lost), lost == 0}, line_.all_met()};
   }
 
 private:
@@ -162,8 +162,8 @@ public:
 
   std::vector<Check> checks() override {
     if (options_.rule == procs::LockRule::none)
-      return {};
-    return {{"references lost", Value(0), Value(lost()), lost() == 0}};
+      return {line_.all_met()};
+    return {{"references lost", Value(0), Value(lost()), lost() == 0}, line_.all_met()};
   }
 
 private:

@@ -88,7 +88,8 @@ public:
   std::vector<Check> checks() override {
     const Totals sums = totals();
     return {{"pairs of locks taken", sums.rounds, sums.pairs, sums.pairs == sums.rounds},
-            {"neighbours inside at the same time", 0, sums.intruders, sums.intruders == 0}};
+            {"neighbours inside at the same time", 0, sums.intruders, sums.intruders == 0},
+            line_.all_met()};
   }
 
 private:

@@ -77,7 +77,8 @@ public:
   std::vector<Check> checks() override {
     const bool guarded = options_.kind != "none";
     return {{guarded ? "additions lost" : "additions lost without a lock", guarded ? "0" : "any",
-             lost_, !guarded || lost_ == 0}};
+             lost_, !guarded || lost_ == 0},
+            line_.all_met()};
   }
 
 protected:

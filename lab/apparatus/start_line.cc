@@ -30,6 +30,12 @@ std::vector<unsigned> choose(const affinity::Topology& topology,
 
 }  // namespace
 
+harness::Check StartLine::all_met() const {
+  const std::uint64_t given_up = given_up_.load(std::memory_order_relaxed);
+  return {"waits for a worker that were given up", harness::Value(0), harness::Value(given_up),
+          given_up == 0};
+}
+
 std::vector<unsigned> cpus_apart(const affinity::Topology& topology,
                                  const affinity::Placement& placement, unsigned count) {
   if (std::ranges::any_of(placement.items, binds_nobody))

@@ -168,7 +168,8 @@ public:
   }
 
   std::vector<Check> checks() override {
-    std::vector<Check> checks = {{"every task made all its updates", 1, complete_, complete_}};
+    std::vector<Check> checks = {{"every task made all its updates", 1, complete_, complete_},
+                                 shared_.line.all_met()};
     if (loses_nothing(options_.update))
       checks.push_back({"updates lost", 0, lost_, lost_ == 0});
     return checks;
