@@ -59,6 +59,20 @@ BOOST_AUTO_TEST_CASE(interpreted_tasks_prove_their_results_and_their_turns) {
     }
 }
 
+BOOST_AUTO_TEST_CASE(more_tasks_than_cpus_wait_for_each_other_and_are_not_called_disturbed) {
+  InterpretedOptions options;
+  options.rule = LockRule::none;
+  options.cpus = affinity::thread_affinity().cpus();
+  options.tasks = static_cast<unsigned>(options.cpus.size()) + 4;
+  options.loops = testing::sanitized ? 20'000 : 200'000;
+  options.usable = affinity::thread_affinity();
+  const auto subject = make_interpreted(options);
+  const auto sample = subject->sample(2);
+  BOOST_TEST(sample.proof.waited_ns == 0);
+  BOOST_TEST(sample.proof.wall_ns == sample.elapsed_ns);  // of both runs
+  all_hold(*subject);
+}
+
 BOOST_AUTO_TEST_CASE(hashing_gives_the_lock_up_once_a_block_or_not_at_all) {
   for (const bool release : {true, false}) {
     InterpretedOptions options;

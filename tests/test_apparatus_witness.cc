@@ -112,6 +112,42 @@ BOOST_AUTO_TEST_CASE(the_proof_adds_up_what_all_tasks_saw) {
   BOOST_TEST(proof.cpus == seen, boost::test_tools::per_element());
 }
 
+BOOST_AUTO_TEST_CASE(that_tasks_wait_for_each_other_where_they_share_cpus_proves_nothing) {
+  const std::array tasks = {TaskRecord{1, 2, 300'000, 2'500'000, 0, 0},
+                            TaskRecord{3, 4, 700'000, 1'500'000, 0, 0}};
+  const std::array<std::optional<unsigned>, 2> places = {0, 0};
+  BOOST_TEST(harness::faults(prove(tasks, places, 1e6, false)) == harness::fault_busy);
+  const auto proof = prove(tasks, places, 1e6, false, true);
+  BOOST_TEST(proof.waited_ns == 0);
+  BOOST_TEST(proof.counted_switches == 10u);
+  BOOST_TEST(harness::faults(proof) == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(tasks_are_apart_if_each_is_pinned_where_no_other_is) {
+  using Places = std::vector<std::optional<unsigned>>;
+  BOOST_TEST(all_apart(Places{0, 1, 5}));
+  BOOST_TEST(!all_apart(Places{0, 1, 0}));
+  BOOST_TEST(!all_apart(Places{0, std::nullopt}));
+}
+
+BOOST_AUTO_TEST_CASE(a_sample_of_several_windows_keeps_what_any_of_them_saw) {
+  const std::optional<unsigned> place = 3;
+  harness::Proof all;
+  add(prove({1, 0, 800'000, 5'000, 3, 4}, place, 1e6, true), all);  // moved in the first
+  add(prove({2, 1, 900'000, 7'000, 3, 3}, place, 1e6, true), all);
+  BOOST_TEST(!all.on_cpu);
+  BOOST_TEST(all.counted_switches == 4u);
+  BOOST_TEST(all.wall_ns == 2e6);
+  BOOST_TEST(all.waited_ns == 12e3);
+  BOOST_TEST(all.foreign_ns == 300e3);
+  const std::vector<unsigned> seen = {3, 4};
+  BOOST_TEST(all.cpus == seen, boost::test_tools::per_element());
+  harness::Proof idle;
+  add(prove({1, 0, 800'000, 5'000, 3, 3}, place, 1e6, false), idle);
+  add(prove({1, 0, 800'000, 5'000, 3, 3}, place, 1e6, false), idle);
+  BOOST_TEST(std::isnan(idle.foreign_ns));
+}
+
 BOOST_AUTO_TEST_CASE(one_task_is_proven_as_a_team_of_one) {
   const TaskRecord task{10, 1, 400'000, 30'000, 3, 3};
   const auto proof = prove(task, 3, 1e6, true);

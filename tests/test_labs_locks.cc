@@ -125,6 +125,13 @@ BOOST_AUTO_TEST_CASE(every_kind_of_lock_contends_without_losing_an_addition) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(more_threads_than_cpus_wait_for_each_other_and_are_not_called_disturbed) {
+  const auto subject =
+      apparatus::make_contest(contest("mutex", cpus(machine().usable().count() + 3)));
+  BOOST_TEST(subject->sample(20'000).proof.waited_ns == 0);
+  all_hold(*subject, "mutex");
+}
+
 BOOST_AUTO_TEST_CASE(without_a_lock_a_contest_loses_additions) {
   if (machine().usable().count() < 2)
     return;

@@ -14,7 +14,6 @@
 #include <array>
 #include <atomic>
 #include <mutex>
-#include <set>
 
 namespace schedlab::apparatus {
 
@@ -42,17 +41,11 @@ struct alignas(line_pair) Seat {
   std::atomic<std::uint32_t> inside{0};
 };
 
-bool apart(const std::vector<std::optional<unsigned>>& places) {
-  std::set<unsigned> seen;
-  return std::ranges::all_of(
-      places, [&](const auto& place) { return place && seen.insert(*place).second; });
-}
-
 class LockCircle : public harness::Subject {
 public:
   explicit LockCircle(const LockCircleOptions& options)
       : options_(options), count_(static_cast<unsigned>(options.places.size())),
-        apart_(apart(options.places)), forks_(count_), seats_(count_), line_(count_) {
+        apart_(all_apart(options.places)), forks_(count_), seats_(count_), line_(count_) {
     team_.emplace(TaskOptions{}, options.places, options.usable,
                   [this](unsigned seat, std::uint64_t rounds) { play(seat, rounds); });
   }
@@ -68,9 +61,7 @@ public:
     const Totals now = totals();
     Sample sample;
     sample.operations = operations;
-    sample.proof = prove(records, options_.places, window_ns, false);
-    if (!apart_)
-      sample.proof.waited_ns = 0;  // they wait for each other
+    sample.proof = prove(records, options_.places, window_ns, false, !apart_);
     const auto pairs = static_cast<double>(now.pairs - before.pairs);
     const double rounds = pairs / count_;
     // What all of it would have taken, where the sample was ended early.

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
-#include <set>
 
 namespace schedlab::apparatus {
 
@@ -20,18 +19,14 @@ namespace {
 using harness::Check;
 using harness::Sample;
 
-bool on_cpus_apart(const std::vector<unsigned>& cpus) {
-  return std::set(cpus.begin(), cpus.end()).size() == cpus.size();
+std::vector<std::optional<unsigned>> places_of(const std::vector<unsigned>& cpus) {
+  return {cpus.begin(), cpus.end()};
 }
 
 // Where each thread has a CPU, waiting awake is worth about what falling asleep and waking costs.
 LockOptions lock_options(const ContestOptions& options) {
   constexpr std::uint32_t spins = 200;
-  return {.patience = {on_cpus_apart(options.cpus) ? spins : 0}};
-}
-
-std::vector<std::optional<unsigned>> places_of(const std::vector<unsigned>& cpus) {
-  return {cpus.begin(), cpus.end()};
+  return {.patience = {all_apart(places_of(options.cpus)) ? spins : 0}};
 }
 
 // What a thread counted in a sample.
@@ -60,7 +55,7 @@ private:
 class Contest : public harness::Subject {
 public:
   explicit Contest(const ContestOptions& options)
-      : options_(options), apart_(on_cpus_apart(options.cpus)),
+      : options_(options), apart_(all_apart(places_of(options.cpus))),
         critical_(options.critical_ns > 0 ? steps_for(options.critical_ns) : 0),
         parallel_(options.parallel_ns > 0 ? steps_for(options.parallel_ns) : 0),
         scores_(options.cpus.size()), line_(static_cast<unsigned>(options.cpus.size())) {}
@@ -152,7 +147,7 @@ private:
     Sample sample;
     sample.operations = all.locks;
     sample.elapsed_ns = clock::ns(all.begin, all.end);
-    sample.proof = prove(records, places_of(options_.cpus), sample.elapsed_ns, false);
+    sample.proof = prove(records, places_of(options_.cpus), sample.elapsed_ns, false, !apart_);
     auto& values = sample.values;
     values[options_.overhead] =
         static_cast<double>(all.cpu_ns) / sum - options_.critical_ns - options_.parallel_ns;
@@ -334,7 +329,7 @@ std::unique_ptr<harness::Subject> make_lock_handoff(const ContestOptions& option
 }
 
 std::string contest_objection(std::string_view kind, const std::vector<unsigned>& cpus) {
-  if (!always_spins(kind) || on_cpus_apart(cpus))
+  if (!always_spins(kind) || all_apart(places_of(cpus)))
     return "";
   return "a lock that only spins needs a CPU for each thread; take fewer threads";
 }

@@ -157,14 +157,6 @@ private:
     return memory;
   }
 
-  static void add(const harness::Proof& pass, harness::Proof& all) {
-    all.on_cpu = all.on_cpu && pass.on_cpu;
-    all.wall_ns += pass.wall_ns;
-    all.waited_ns += pass.waited_ns;
-    all.counted_switches += pass.counted_switches;
-    all.cpus = pass.cpus;
-  }
-
   [[nodiscard]] std::span<const std::byte> chunk(std::size_t index) const noexcept {
     return memory_->bytes().subspan(index * options_.bytes, options_.bytes);
   }

@@ -183,9 +183,8 @@ JobCrew::Run JobCrew::run(const JobOptions& options, std::uint64_t rounds) {
   const auto records = team_.finish().first(options.workers);
   Run run;
   run.window_ns = board.window_ns;
-  run.proof = prove(records, std::span(places_).first(options.workers), board.window_ns, false);
-  if (!apart_)
-    run.proof.waited_ns = 0;  // of workers that share CPUs it is what they were planned for
+  run.proof =
+      prove(records, std::span(places_).first(options.workers), board.window_ns, false, !apart_);
   for (unsigned worker = 0; worker < options.workers; ++worker)
     run.steps += board.tallies()[worker].steps;
   run.turns = board.counter.load(std::memory_order_relaxed);

@@ -6,8 +6,10 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 #include <set>
 #include <utility>
 
@@ -58,7 +60,8 @@ TaskRecord Witness::end() noexcept {
 }
 
 harness::Proof prove(std::span<const TaskRecord> tasks,
-                     std::span<const std::optional<unsigned>> places, double wall_ns, bool busy) {
+                     std::span<const std::optional<unsigned>> places, double wall_ns, bool busy,
+                     bool sharing) {
   harness::Proof proof;
   proof.wall_ns = wall_ns;
   double on_cpu_ns = 0;
@@ -66,7 +69,8 @@ harness::Proof prove(std::span<const TaskRecord> tasks,
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     const TaskRecord& task = tasks[i];
     proof.counted_switches += task.switches();
-    proof.waited_ns += static_cast<double>(task.waited_ns > 0 ? task.waited_ns : 0);
+    if (!sharing && task.waited_ns > 0)
+      proof.waited_ns += static_cast<double>(task.waited_ns);
     on_cpu_ns += static_cast<double>(task.cpu_ns);
     seen.insert({task.cpu_before, task.cpu_after});
     if (places[i] && (task.cpu_before != *places[i] || task.cpu_after != *places[i]))
@@ -81,6 +85,26 @@ harness::Proof prove(std::span<const TaskRecord> tasks,
 harness::Proof prove(const TaskRecord& task, std::optional<unsigned> place, double wall_ns,
                      bool busy) {
   return prove(std::span(&task, 1), std::span(&std::as_const(place), 1), wall_ns, busy);
+}
+
+bool all_apart(std::span<const std::optional<unsigned>> places) {
+  std::set<unsigned> seen;
+  return std::ranges::all_of(
+      places, [&](const auto& place) { return place && seen.insert(*place).second; });
+}
+
+void add(const harness::Proof& window, harness::Proof& all) {
+  const bool first = all.wall_ns == 0;
+  all.on_cpu = all.on_cpu && window.on_cpu;
+  all.expected_switches += window.expected_switches;
+  all.most_switches += window.most_switches;
+  all.counted_switches += window.counted_switches;
+  all.wall_ns += window.wall_ns;
+  all.waited_ns += window.waited_ns;
+  all.foreign_ns = first ? window.foreign_ns : all.foreign_ns + window.foreign_ns;
+  std::vector<unsigned> seen;
+  std::ranges::set_union(all.cpus, window.cpus, std::back_inserter(seen));
+  all.cpus = std::move(seen);
 }
 
 }  // namespace schedlab::apparatus

@@ -39,11 +39,17 @@ private:
 
 // Puts the records of a subject's tasks together. `places[i]` is the CPU task i was pinned to, or
 // nothing. `busy` says that the tasks never leave their one CPU idle, so that time which none of
-// them used was somebody else's.
+// them used was somebody else's. `sharing` says that they may be more than their CPUs: then they
+// wait for each other, as planned, and that they waited tells of nobody else.
 harness::Proof prove(std::span<const TaskRecord> tasks,
-                     std::span<const std::optional<unsigned>> places, double wall_ns, bool busy);
+                     std::span<const std::optional<unsigned>> places, double wall_ns, bool busy,
+                     bool sharing = false);
 // The same of one task.
 harness::Proof prove(const TaskRecord& task, std::optional<unsigned> place, double wall_ns,
                      bool busy);
+// Whether each task is pinned to a CPU of its own.
+bool all_apart(std::span<const std::optional<unsigned>> places);
+// Adds the proof of one more window of the same sample, which begins with an empty one.
+void add(const harness::Proof& window, harness::Proof& all);
 
 }  // namespace schedlab::apparatus
