@@ -213,10 +213,7 @@ bool InterpreterThread::take_by_interval() noexcept {
   {
     const std::scoped_lock switching(parts.switch_mutex);
     parts.locked = true;
-    if (parts.last_holder != number_) {
-      parts.last_holder = number_;
-      lock_.switches_.fetch_add(1, std::memory_order_relaxed);
-    }
+    become_holder();
     parts.switched.notify_one();
   }
   lock_.breaker_.store(0, std::memory_order_relaxed);
@@ -236,11 +233,17 @@ void InterpreterThread::take_by_semaphore() noexcept {
   if (waits)
     while (::sem_wait(&parts.free) != 0) {
     }
-  if (parts.last_holder != number_) {
-    parts.last_holder = number_;
-    lock_.switches_.fetch_add(1, std::memory_order_relaxed);
-  }
+  become_holder();
   begin_turn(asked_ns, waits);
+}
+
+void InterpreterThread::become_holder() noexcept {
+  std::uint32_t& last = lock_.parts_->last_holder;
+  if (last == number_)
+    return;
+  if (last != 0)  // else nobody had it before
+    lock_.switches_.fetch_add(1, std::memory_order_relaxed);
+  last = number_;
 }
 
 void InterpreterThread::drop() noexcept {

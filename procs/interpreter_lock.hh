@@ -103,7 +103,8 @@ public:
   }
   // For waits that begin from now on. Any thread.
   void set_interval_ns(std::int64_t interval_ns);
-  // How often the lock went from one thread to another. Any thread.
+  // How often the lock went from one thread to another; the first one has it from nobody. Any
+  // thread.
   [[nodiscard]] std::uint64_t switches() const noexcept { return switches_.load(); }
   // Of the threads that are gone. Any thread.
   [[nodiscard]] LockCounts counts() const;
@@ -168,6 +169,7 @@ public:
 private:
   friend class InterpreterLock;
   bool give_way() noexcept;
+  void become_holder() noexcept;
   bool take_by_interval() noexcept;
   void take_by_semaphore() noexcept;
   void drop_by_interval() noexcept;

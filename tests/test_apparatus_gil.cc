@@ -55,7 +55,9 @@ BOOST_AUTO_TEST_CASE(interpreted_tasks_prove_their_results_and_their_turns) {
       if (spread == Spread::processes)
         BOOST_TEST(sample.values[options.waits] == 0);
       else if (rule != LockRule::none)
-        BOOST_TEST(sample.values[options.switches] >= (spread == Spread::serial ? 1 : 3));
+        // Each of three has the lock at least once.
+        BOOST_TEST((spread == Spread::serial ? sample.values[options.switches] == 0
+                                             : sample.values[options.switches] >= 2));
     }
 }
 
@@ -89,7 +91,7 @@ BOOST_AUTO_TEST_CASE(hashing_gives_the_lock_up_once_a_block_or_not_at_all) {
     if (release)
       BOOST_TEST(sample.values[options.held] < 0.9);
     else
-      BOOST_TEST(sample.values[options.switches] <= 2);
+      BOOST_TEST(sample.values[options.switches] == 1);  // the first task's end
   }
 }
 

@@ -6,7 +6,7 @@
 //          threads whose loop hashes a block in C, which needs no lock.
 // Reading  "cores" is the time of the serial run divided by this one's: 1 under a lock, as many as
 //          there are CPUs without. "turns" is how often the lock changed hands in each interval
-//          that passed: 1 by CPython's rule.
+//          that passed: about 1 by CPython's rule, where a task lasts many intervals.
 // Traps    N is a scale: three hundredths of the article's in the quick preset, and the shape does
 //          not depend on it while a run lasts many intervals. Starting threads and processes is not
 //          in it; that is speedup_cpu's. Two CPUs of one core are less than two.
@@ -368,7 +368,7 @@ extern constinit const Lab gil_threads = {
     .name = "gil_threads",
     .family = "gil",
     .question = "what do threads gain under a lock that one of them holds at a time?",
-    .version = 1,
+    .version = 2,
     .shape = Shape::workers,
     .params = params,
     .metrics = metrics,
