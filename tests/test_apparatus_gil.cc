@@ -121,6 +121,27 @@ BOOST_AUTO_TEST_CASE(a_convoy_does_its_operations_and_counts_what_passed) {
     }
 }
 
+// What was computed before the I/O began is several times an operation.
+BOOST_AUTO_TEST_CASE(a_lock_has_no_more_work_in_a_convoy_than_one_thread_can_do) {
+  ConvoyOptions options;
+  options.interval_ns = 20'000'000;
+  options.cpu_threads = 2;
+  options.sleep_ns = 200'000;
+  options.cpus = options.usable = affinity::thread_affinity();
+  const auto subject = make_convoy(options);
+  int waited = 0;
+  for (int tries = 0; waited < 3 && tries < 50; ++tries) {
+    const auto sample = subject->sample(1);
+    BOOST_TEST(sample.values[options.wait] <= 1.01 * sample.values[options.latency]);
+    if (sample.values[options.expiries] < 1)
+      continue;  // who computes had no CPU
+    ++waited;
+    BOOST_TEST(sample.values[options.running] < 1.3);
+  }
+  BOOST_TEST(waited == 3);
+  all_hold(*subject);
+}
+
 BOOST_AUTO_TEST_CASE(a_convoy_that_takes_too_long_ends_its_sample_early_and_whole) {
   ConvoyOptions options;
   options.operation = IoOperation::echo;

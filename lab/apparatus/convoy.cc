@@ -77,12 +77,12 @@ private:
 };
 
 struct alignas(line_pair) Desk {
-  std::uint64_t begin = 0;  // ticks, of an I/O thread
-  std::uint64_t end = 0;
-  std::int64_t cpu_ns = 0;
   std::uint64_t failed = 0;
-  std::uint64_t loops = 0;  // of one that computes, while the I/O threads were at work
-  procs::LockCounts counts;
+  std::int64_t cpu_ns = 0;    // of who does I/O or computes, while the I/O threads are at work
+  std::uint64_t loops = 0;    // likewise, of one that computes
+  std::uint64_t begin = 0;    // ticks, of an I/O thread
+  std::uint64_t end = 0;      // likewise
+  procs::LockCounts waiting;  // likewise, for the lock, in its operations
   std::vector<double> latencies;
 };
 
@@ -109,11 +109,12 @@ public:
     stand_on(options_.cpu, options_.usable);
     lock_.emplace(procs::InterpreterLockOptions{
         .rule = options_.rule, .interval_ns = options_.interval_ns, .times = true});
-    running_ = 0;
+    running_ = begun_ = 0;
     left_ = io_;
     for (auto& desk : desks_) {
       desk.loops = desk.failed = 0;
       desk.cpu_ns = 0;
+      desk.waiting = {};
       desk.latencies.clear();
       desk.latencies.reserve(operations);
     }
@@ -136,19 +137,19 @@ private:
       desks_[member].failed += !lines_[member - io_ - computing_].echo(options_.sleep_ns);
   }
 
-  // One that computes until the I/O is done.
+  // One that computes until the I/O is done. What it did before that began does not count: a thread
+  // that does I/O may have waited intervals for its first turn.
   void compute(Desk& desk) {
     procs::InterpreterThread thread(*lock_);
     Loops loops(chunk, thread);
     procs::HoldInterpreter hold(thread);
     running_.fetch_add(1);
-    const std::int64_t cpu_before = clock::thread_cpu_ns();
-    for (std::uint64_t done = 0; left_.load(std::memory_order_relaxed) > 0; ++done) {
+    while (begun_.load(std::memory_order_relaxed) == 0)
       loops.run();
-      desk.loops = (done + 1) * chunk;
-    }
+    const std::int64_t cpu_before = clock::thread_cpu_ns();
+    for (; left_.load(std::memory_order_relaxed) > 0; desk.loops += chunk)
+      loops.run();
     desk.cpu_ns = clock::thread_cpu_ns() - cpu_before;
-    desk.counts = thread.counts();
   }
 
   void do_io(unsigned member, std::uint64_t operations) {
@@ -159,25 +160,25 @@ private:
     while (running_.load() < computing_)
       clock::sleep_for(50'000);
     procs::HoldInterpreter hold(thread);
-    const procs::LockCounts before = thread.counts();
     const std::int64_t cpu_before = clock::thread_cpu_ns();
     desk.begin = clock::begin();
+    begun_.fetch_add(1);
     for (std::uint64_t i = 0; i < operations; ++i) {
       if (compute_loops_ > 0)
         loops.run();
+      const procs::LockCounts before = thread.counts();
       const std::uint64_t begun = clock::begin();
       desk.failed += !operate(member, thread);
       const std::uint64_t ended = clock::end();
       desk.latencies.push_back(clock::ns(begun, ended));
+      desk.waiting.waited_ns += thread.counts().waited_ns - before.waited_ns;
+      desk.waiting.expiries += thread.counts().expiries - before.expiries;
       thread.tick();
       if (clock::ns(desk.begin, ended) > longest_ns)
         break;
     }
     desk.end = clock::end();
     desk.cpu_ns = clock::thread_cpu_ns() - cpu_before;
-    desk.counts = thread.counts();
-    desk.counts.waited_ns -= before.waited_ns;
-    desk.counts.expiries -= before.expiries;
     left_.fetch_sub(1);
     if (!lines_.empty())
       desk.failed += !lines_[member].hang_up();
@@ -213,14 +214,15 @@ private:
       failed_ += desk.failed;
     }
     for (const auto& desk : io) {
-      waited_ns += static_cast<double>(desk.counts.waited_ns);
-      expiries += static_cast<double>(desk.counts.expiries);
+      waited_ns += static_cast<double>(desk.waiting.waited_ns);
+      expiries += static_cast<double>(desk.waiting.expiries);
     }
     const auto all = static_cast<double>(latencies.size());
     Sample sample;
     sample.operations = latencies.size() / io_;
     sample.elapsed_ns = time_ns;
-    sample.proof = prove(records, places_, time_ns, false);
+    const unsigned cpus = options_.cpu ? 1 : options_.cpus.count();
+    sample.proof = prove(records, places_, time_ns, false, members_ > cpus);
     sample.values[options_.latency] = harness::median(latencies);
     if (latencies.size() >= enough_for_p99)
       sample.values[options_.p99] = harness::quantile(latencies, 0.99);
@@ -242,6 +244,7 @@ private:
   std::vector<Desk> desks_;
   std::optional<procs::InterpreterLock> lock_;  // of the sample in work
   std::atomic<unsigned> running_{0};            // of those that compute, have had the lock
+  std::atomic<unsigned> begun_{0};              // of those that do I/O, have begun
   std::atomic<unsigned> left_{0};               // of those that do I/O, are not done
   std::uint64_t failed_ = 0;
   std::vector<std::optional<unsigned>> places_;
