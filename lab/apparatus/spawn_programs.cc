@@ -147,7 +147,7 @@ private:
     stamps = *board_.as<SpawnStamps>();
     return well;
   }
-  [[nodiscard]] bool right(const SpawnStamps& stamps) const override {
+  [[nodiscard]] bool right(const SpawnStamps& stamps) override {
     return stamps.answer == answer_to(number_);
   }
 

@@ -61,14 +61,13 @@ class PosixThread final : public SpawnWay {
 };
 
 // Nobody waits: whether it has ended by the time that the call has returned is luck, and `right`
-// counts it. It is joined all the same, later.
+// counts it. It is joined all the same, where nothing is clocked.
 class Detached final : public SpawnWay {
 public:
   ~Detached() override { wait(); }
 
 private:
   void start(SpawnStamps&) override {
-    wait();
     mine_ = {};
     if (const int error = ::pthread_create(&thread_, nullptr, &thread_body, &mine_); error != 0)
       throw_errno(error, "pthread_create");
@@ -79,7 +78,10 @@ private:
     had_ended_ = ended.load(std::memory_order_relaxed) != 0;
     return true;
   }
-  [[nodiscard]] bool right(const SpawnStamps&) const override { return had_ended_; }
+  [[nodiscard]] bool right(const SpawnStamps&) override {
+    wait();
+    return had_ended_;
+  }
   void wait() {
     if (running_)
       ::pthread_join(thread_, nullptr);

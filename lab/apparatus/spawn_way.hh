@@ -28,8 +28,8 @@ public:
   virtual void start(SpawnStamps& stamps) = 0;
   // Waits for its end; whether it ended as it should.
   virtual bool join(SpawnStamps& stamps) = 0;
-  // What the stamps must show, beyond the end.
-  [[nodiscard]] virtual bool right(const SpawnStamps&) const { return true; }
+  // What the stamps must show, beyond the end. Asked once for each child, when nothing is clocked.
+  [[nodiscard]] virtual bool right(const SpawnStamps&) { return true; }
 };
 
 std::unique_ptr<SpawnWay> make_task_way(std::string_view way);     // threads and copies
