@@ -153,7 +153,8 @@ public:
       sample.values[metrics_.round_trip] = clock::ns(begin, middle) / static_cast<double>(plain);
     fill_in(sample);
     const auto messages = static_cast<double>(2 * rounds);
-    if (options_.way.transport != Transport::queue)  // whose feeders are no tasks of ours
+    // The feeders of a queue are no tasks of ours, and what spins through a gap is no channel.
+    if (options_.way.transport != Transport::queue && options_.gap_ns == 0)
       sample.values[metrics_.cpu] =
           static_cast<double>(records[0].cpu_ns + records[1].cpu_ns) / messages;
     sample.values[metrics_.calls] = (calls() - calls_before) / messages;

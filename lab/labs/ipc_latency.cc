@@ -48,7 +48,7 @@ constexpr MetricInfo metrics[] = {
      .unit = "ns",
      .help = "one_way that 99 of 100 messages of a sample stay below",
      .show = false},
-    {.name = "cpu", .unit = "ns", .help = "CPU time of both tasks for a message"},
+    {.name = "cpu", .unit = "ns", .help = "CPU time of both tasks for a message, without a gap"},
     {.name = "calls",
      .unit = "",
      .kind = Kind::count,
