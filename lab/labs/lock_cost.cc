@@ -4,7 +4,8 @@
 //          round, so that each unlock lets the other in. All kinds of lock do the same. Under the
 //          lock a plain counter is raised, and compared with what the threads counted.
 // Reading  "overhead" is lockhammer's: CPU time a lock of all threads, less the work under it and
-//          between. "jain" is 1 where all had it equally often, 1/n where one had it always.
+//          between; of a thread alone it is the time by the clock. "jain" is 1 where all had it
+//          equally often, 1/n where one had it always.
 // Traps    A mutex that whoever comes first may take is quick under contention because the same
 //          thread takes it again and again: read rate beside jain and max_wait. Without a second
 //          thread the C library's mutex makes no atomic step. Spinning needs a CPU for each thread.
@@ -36,7 +37,8 @@ enum : std::size_t { overhead, rate, handoff, jain, max_wait, sleeps, calls, flo
 constexpr MetricInfo metrics[] = {
     {.name = "overhead",
      .unit = "ns",
-     .help = "CPU time for a lock and unlock, all threads together, less the work",
+     .help =
+         "CPU time for a lock and unlock, all threads together, less the work; alone, wall time",
      .interval = true},
     {.name = "rate",
      .unit = "1/s",
