@@ -155,8 +155,7 @@ BOOST_AUTO_TEST_CASE(the_break_even_length_is_where_nine_tenths_are_reached) {
   BOOST_TEST(found->value > 5000);
   BOOST_TEST(found->value < 10'000);
   const auto far = lengths(1e6);
-  BOOST_TEST(apparatus::break_even_text(Findings(far), "pool") ==
-             "from pieces of beyond 100 us on");
+  BOOST_TEST(apparatus::break_even_text(Findings(far), "pool") == "with no pieces up to 100 us");
   const auto near = lengths(1);
   BOOST_TEST(apparatus::break_even_text(Findings(near), "pool") ==
              "from pieces of below 1.00 us on");

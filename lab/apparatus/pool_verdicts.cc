@@ -139,13 +139,15 @@ std::string break_even_text(const Findings& findings, std::string_view pool) {
   const auto bound = [&](double at) {
     if (at < found->first)
       return "below " + length_text(found->first);
-    return at > found->last ? "beyond " + length_text(found->last) : length_text(at);
+    return at > found->last ? "none up to " + length_text(found->last) : length_text(at);
   };
-  std::string text = "from pieces of " + bound(found->from.value);
+  // What was not reached by the longest pieces may never be.
+  std::string text = found->nowhere() ? "with no pieces up to " + length_text(found->last)
+                                      : "from pieces of " + bound(found->from.value) + " on";
   if (found->from.interval && found->from.interval->low != found->from.interval->high)
     text += fmt::format(" [{}, {}]", bound(found->from.interval->low),
                         bound(found->from.interval->high));
-  return text + " on";
+  return text;
 }
 
 std::optional<std::int64_t> best_size(const Findings& findings, std::string_view kind) {
