@@ -49,6 +49,25 @@ BOOST_AUTO_TEST_CASE(a_series_and_its_metric_are_found_by_name_or_are_null) {
   BOOST_TEST(find_metric(lab.series[0], "hop") == &lab.series[0].metrics[0]);
 }
 
+BOOST_AUTO_TEST_CASE(the_numbers_of_an_invalid_series_are_as_if_not_measured) {
+  LabResult lab = result();
+  lab.series[0].status = Status::noisy;
+  const Findings findings(lab);
+  BOOST_TEST(findings.ratio("a", "b", "hop").has_value());
+  lab.series[0].status = Status::invalid;
+  lab.series[0].checks = {{"hops counted", 6, 5, false}};
+  BOOST_TEST(!findings.metric("a", "hop"));
+  BOOST_TEST(!find_metric(lab.series[0], "hop"));
+  for (const auto& [first, second] : {std::pair("a", "b"), std::pair("b", "a")}) {
+    BOOST_TEST(!findings.ratio(first, second, "hop"));
+    BOOST_TEST(!findings.difference(first, second, "hop"));
+  }
+  // What it says of itself can be asked for, and a table shows its numbers with their mark.
+  BOOST_TEST(findings.series("a")->checks.size() == 1u);
+  BOOST_TEST(recorded_metric(lab.series[0], "hop") == &lab.series[0].metrics[0]);
+  BOOST_TEST(!recorded_metric(lab.series[0], "total"));
+}
+
 BOOST_AUTO_TEST_CASE(a_parameter_is_found_by_name_and_told_as_text_or_number) {
   Series one;
   one.params = {

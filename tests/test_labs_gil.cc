@@ -1,5 +1,6 @@
 #include "lab/apparatus/convoy.hh"
 #include "lab/apparatus/convoy_verdicts.hh"
+#include "lab/apparatus/counting.hh"
 #include "lab/apparatus/gil_verdicts.hh"
 #include "lab/apparatus/interpreted.hh"
 #include "lab/apparatus/started_loops.hh"
@@ -293,6 +294,15 @@ BOOST_AUTO_TEST_CASE(reference_counts_are_judged_by_what_is_lost_and_what_it_cos
   BOOST_TEST((counts(0, 500) == confirmed));
   BOOST_TEST((counts(3, 500) == refuted));
   BOOST_TEST((counts(0, 0) == inconclusive));
+  const auto failing = [](std::string_view check) {
+    Series locked = series("plain/locked", {}, {metric("lost", 0)});
+    locked.checks = {{std::string(check), 0, 1, false}};
+    locked.status = Status::invalid;
+    return verdict(judge_of(labs::gil_refcount, "C45"),
+                   {locked, series("plain/unlocked", {}, {metric("lost", 500)})});
+  };
+  BOOST_TEST((failing(apparatus::references_check) == refuted));
+  BOOST_TEST((failing("samples that stayed on their CPUs") == inconclusive));
 }
 
 BOOST_AUTO_TEST_CASE(started_processes_are_judged_by_their_speedup) {
@@ -312,6 +322,13 @@ BOOST_AUTO_TEST_CASE(started_processes_are_judged_by_their_speedup) {
   BOOST_TEST((verdict(c67, ten(1.9, {0, 1})) == confirmed));
   BOOST_TEST((verdict(c67, ten(0.5, {0, 1})) == refuted));
   BOOST_TEST((verdict(c67, ten(1.9, {0})) == inconclusive));
+  // Of the longest loop alone, also where only a shorter one counted right.
+  auto wrong = ten(1.9, {0, 1}, "1000");
+  wrong.push_back(wrong.front());
+  wrong.back().name = "10000000/fork";
+  wrong.back().params[1].second = "10000000";
+  wrong.back().status = Status::invalid;
+  BOOST_TEST((verdict(c67, wrong) == inconclusive));
   const auto habit = [](double error, bool complete = true) {
     std::vector<Series> habits = {series("habit/process", {}, {metric("error", error)})};
     for (const auto* other : {"habit/start-up", "habit/print", "habit/rounding"})

@@ -1,5 +1,6 @@
 // What io_fetch plans on machines of all kinds, and what its claims make of numbers.
 
+#include "lab/apparatus/fetch.hh"
 #include "lab/apparatus/fetch_surface.hh"
 #include "lab/apparatus/verdicts.hh"
 #include "lab/base/error.hh"
@@ -147,10 +148,13 @@ BOOST_AUTO_TEST_CASE(threads_fetch_faster_if_they_do) {
 }
 
 BOOST_AUTO_TEST_CASE(three_urls_take_one_latency_and_tell_of_every_refusal) {
-  const auto three = [](double latencies, double refused, Status status = Status::ok) {
+  const auto three = [](double latencies, double refused, std::string_view failing = "") {
     Series series;
     series.name = "three/threads";
-    series.status = status;
+    if (!failing.empty()) {
+      series.status = Status::invalid;
+      series.checks = {{std::string(failing), 6, 5, false}};
+    }
     series.metrics = {metric("latencies", about(latencies)),
                       metric("refused", Medians(6, refused))};
     return judged("C62", {series}).verdict;
@@ -158,23 +162,25 @@ BOOST_AUTO_TEST_CASE(three_urls_take_one_latency_and_tell_of_every_refusal) {
   BOOST_TEST((three(1.05, 1) == Verdict::confirmed));
   BOOST_TEST((three(3.05, 1) == Verdict::refuted));
   BOOST_TEST((three(1.05, 0) == Verdict::refuted));
-  BOOST_TEST((three(1.05, 1, Status::invalid) == Verdict::refuted));
+  BOOST_TEST((three(1.05, 1, apparatus::refused_check) == Verdict::refuted));
+  BOOST_TEST((three(1.05, 1, "other failures") == Verdict::inconclusive));
   BOOST_TEST((three(2, 1) == Verdict::inconclusive));
   BOOST_TEST((judged("C62", {}).verdict == Verdict::inconclusive));
 }
 
 BOOST_AUTO_TEST_CASE(gather_takes_one_sleep_in_the_right_order_on_every_driver) {
-  const auto sleeps = [](double uring, double epoll, Status status = Status::ok) {
+  const auto sleeps = [](double uring, double epoll, bool ordered = true) {
     Series first, second;
     first.name = "sleep/gather/io_uring";
     first.metrics = {metric("latencies", about(uring))};
     second.name = "sleep/gather/epoll";
-    second.status = status;
+    second.status = ordered ? Status::ok : Status::invalid;
+    second.checks = {{std::string(apparatus::words_check), 6, ordered ? 6 : 5, ordered}};
     second.metrics = {metric("latencies", about(epoll))};
     return judged("C70", {first, second}).verdict;
   };
   BOOST_TEST((sleeps(1.01, 1.02) == Verdict::confirmed));
   BOOST_TEST((sleeps(1.01, 3.02) == Verdict::refuted));
-  BOOST_TEST((sleeps(1.01, 1.02, Status::invalid) == Verdict::refuted));
+  BOOST_TEST((sleeps(1.01, 1.02, false) == Verdict::refuted));
   BOOST_TEST((sleeps(1.01, 2) == Verdict::inconclusive));
 }

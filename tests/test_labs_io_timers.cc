@@ -131,6 +131,9 @@ BOOST_AUTO_TEST_CASE(sleepers_that_take_the_time_of_one_confirm_and_of_two_refut
   BOOST_TEST((both(2.0, 15) == Verdict::refuted));
   BOOST_TEST((both(1.1, 1) == Verdict::refuted));  // one after the other
   BOOST_TEST((both(1.5, 15) == Verdict::inconclusive));
+  Series moved = program("threads", 1.1, {turns(15), check_of("CPUs", 2, false)});
+  moved.status = Status::invalid;
+  BOOST_TEST((verdict(judge_two_threads, {moved}) == Verdict::inconclusive));
   BOOST_TEST((verdict(judge_two_threads, {}) == Verdict::inconclusive));
 }
 

@@ -1,6 +1,8 @@
 #include "affinity/pin.hh"
 #include "lab/apparatus/pool_kills.hh"
+#include "lab/apparatus/pool_loop.hh"
 #include "lab/apparatus/survival_verdicts.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/plan.hh"
 #include "lab/harness/runner.hh"
@@ -66,7 +68,8 @@ LabResult looped(double here, double there, bool survived) {
     for (int process = 0; process < 6; ++process)
       values.push_back(value * (1 + 0.001 * process));
     series.metrics = {of_runs("late", values)};
-    series.checks = {{"pieces", 1.0, 1.0, series.name != "loop/crash" || survived}};
+    series.checks = {
+        {std::string(apparatus::pieces_check), 1.0, 1.0, series.name != "loop/crash" || survived}};
     result.series.push_back(series);
   }
   return result;
@@ -139,9 +142,17 @@ BOOST_AUTO_TEST_CASE(survival_is_refuted_by_one_task_that_is_lost) {
     result.series[5].metrics.push_back(of_runs(name, {0, 1}));
     BOOST_TEST((survival(result).verdict == Verdict::refuted));
   }
-  LabResult failed = killed(1000);
-  failed.series[5].checks.front().ok = false;
-  BOOST_TEST((survival(failed).verdict == Verdict::refuted));
+  for (const auto check : {apparatus::harmless_check, apparatus::nobody_left_check}) {
+    LabResult failed = killed(1000);
+    failed.series[5].checks.push_back({std::string(check), 0.0, 1.0, false});
+    failed.series[5].status = Status::invalid;
+    BOOST_TEST((survival(failed).verdict == Verdict::refuted));
+  }
+  // That too few kills landed, or somebody migrated, hurt no task.
+  LabResult missed = killed(1000);
+  missed.series[5].checks.front().ok = false;
+  missed.series[5].status = Status::invalid;
+  BOOST_TEST((survival(missed).verdict == Verdict::inconclusive));
 }
 
 BOOST_AUTO_TEST_CASE(what_another_pool_loses_says_nothing_of_ours) {

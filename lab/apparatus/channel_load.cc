@@ -81,8 +81,7 @@ std::optional<Number> receive_number(Channel& channel, std::vector<std::byte>* c
 class ChannelLoad : public harness::Subject {
 public:
   std::vector<harness::Check> checks() override {
-    return {{"messages lost, doubled or out of order", harness::Value(0), harness::Value(wrong_),
-             wrong_ == 0}};
+    return {{std::string(exchange_check), harness::Value(0), harness::Value(wrong_), wrong_ == 0}};
   }
 
 protected:

@@ -30,6 +30,9 @@ struct ChannelWay {
 const std::vector<ChannelWay>& channel_ways();
 const ChannelWay& channel_way(std::string_view name);
 
+// The check of what arrived, for those who judge by it.
+inline constexpr std::string_view exchange_check = "messages lost, doubled or out of order";
+
 struct ChannelLoadOptions {
   ChannelWay way;
   TaskKind kind = TaskKind::threads;

@@ -20,8 +20,8 @@ std::string queue_join_name(std::size_t bytes, bool get_first);
 // Less and more than a pipe holds, 64 KiB.
 inline constexpr std::size_t queue_join_sizes[] = {65'000, 66'000};
 
-// The series of a channel that were measured, of the closest relation of two CPUs and the smallest
-// capacity, by ascending size.
+// The series of a channel that were measured, invalid ones as well, of the closest relation of two
+// CPUs and the smallest capacity, by ascending size.
 std::vector<const harness::Series*> streams_of(const harness::Findings& findings,
                                                std::string_view channel, std::string_view tasks);
 // "4.00 KiB", of a series' messages.

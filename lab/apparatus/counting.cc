@@ -69,7 +69,7 @@ public:
     if (std::is_same_v<Count, PlainCount> && options_.shared && options_.cpus.size() > 1)
       return {line_.all_met()};
     const std::int64_t lost = lost_ + common_.count.value() - 1;
-    return {{"references lost", Value(0), Value(lost), lost == 0}, line_.all_met()};
+    return {{std::string(references_check), Value(0), Value(lost), lost == 0}, line_.all_met()};
   }
 
 private:
@@ -163,7 +163,8 @@ public:
   std::vector<Check> checks() override {
     if (options_.rule == procs::LockRule::none)
       return {line_.all_met()};
-    return {{"references lost", Value(0), Value(lost()), lost() == 0}, line_.all_met()};
+    return {{std::string(references_check), Value(0), Value(lost()), lost() == 0},
+            line_.all_met()};
   }
 
 private:

@@ -17,6 +17,9 @@ std::string_view to_text(Counting counting) noexcept;
 // "plain", "atomic" or "biased".
 Counting counting_from(std::string_view word);
 
+// The check of the counts, for those who judge by it.
+inline constexpr std::string_view references_check = "references lost";
+
 struct CountingOptions {
   Counting counting = Counting::plain;
   bool shared = false;         // one object for all, made by none of them

@@ -125,7 +125,8 @@ public:
       return made;
     }
     made.push_back({"answers as expected", answered, tally_.expected, tally_.expected == answered});
-    made.push_back({"refused connections", refused, tally_.refused, tally_.refused == refused});
+    made.push_back(
+        {std::string(refused_check), refused, tally_.refused, tally_.refused == refused});
     made.push_back({"other failures", 0, tally_.other, tally_.other == 0});
     if (tally_.last_error != 0)
       made.push_back({"the last failure", "none", errno_text(tally_.last_error), false});
@@ -333,7 +334,7 @@ public:
     return sample;
   }
   std::vector<harness::Check> checks() override {
-    return {{"words in the expected order", runs_, in_order_, runs_ == in_order_}};
+    return {{std::string(words_check), runs_, in_order_, runs_ == in_order_}};
   }
 
 private:

@@ -33,6 +33,10 @@ struct FetchMetrics {
   std::size_t refused = 4;    // fetches of a batch whose connection was refused
 };
 
+// Names of the checks of a refused connection and of the words' order, for those who judge by them.
+inline constexpr std::string_view refused_check = "refused connections";
+inline constexpr std::string_view words_check = "words in the expected order";
+
 struct FetchOptions {
   FetchMethod method = FetchMethod::sequential;
   iouring::DriverChoice driver = iouring::DriverChoice::automatic;  // of tasks

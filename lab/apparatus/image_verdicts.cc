@@ -14,11 +14,10 @@ using namespace harness;
 constexpr std::string_view needs_run = "speedup_images with 6 processes or more";
 constexpr std::string_view needs_quiet = "a quieter machine";
 
-// A metric that was measured with an interval in a series whose checks held; else null.
-const Metric* sound(const Findings& findings, std::string_view stage, std::string_view way,
-                    std::string_view metric) {
-  const Series* series = findings.series(image_series(stage, way));
-  return is_sound(series) ? bounded(find_metric(*series, metric)) : nullptr;
+// A metric that was measured with an interval, else null.
+const Metric* measured(const Findings& findings, std::string_view stage, std::string_view way,
+                       std::string_view metric) {
+  return bounded(findings.metric(image_series(stage, way), metric));
 }
 
 // Confirmed above a value, refuted below another; else it takes a quieter machine.
@@ -41,7 +40,7 @@ std::string image_series(std::string_view stage, std::string_view way) {
 }
 
 Judgement judge_threads_fetch_pictures(const Findings& findings) {
-  const Metric* threads = sound(findings, "fetch", "threads", "speedup");
+  const Metric* threads = measured(findings, "fetch", "threads", "speedup");
   const Series* series = findings.series(image_series("fetch", "threads"));
   if (!threads || param_number(*series, "pictures") < 3)
     return undecided("speedup_images with 6 processes or more and pictures=3 or more");
@@ -56,7 +55,7 @@ Judgement judge_threads_fetch_pictures(const Findings& findings) {
 }
 
 Judgement judge_processes_make_thumbnails(const Findings& findings) {
-  const Metric* processes = sound(findings, "process", "processes", "speedup");
+  const Metric* processes = measured(findings, "process", "processes", "speedup");
   const Series* series = findings.series(image_series("process", "processes"));
   const double workers = series ? param_number(*series, "workers") : 0;
   if (!processes || workers < 2)
@@ -75,9 +74,7 @@ Judgement judge_processes_for_multimedia(const Findings& findings) {
   const Series* series = findings.series(image_series("process", "processes"));
   const auto ratio = findings.ratio(image_series("process", "processes"),
                                     image_series("process", "threads"), "batch");
-  if (!series || param_number(*series, "workers") < 2 || !ratio || !ratio->interval ||
-      !sound(findings, "process", "processes", "batch") ||
-      !sound(findings, "process", "threads", "batch"))
+  if (!series || param_number(*series, "workers") < 2 || !ratio || !ratio->interval)
     return undecided("speedup_images with 6 processes or more, on 2 CPUs or more");
   // As fast as threads is no reason to choose them: they take memory and copies beside it.
   auto judgement = judge_between(
@@ -90,7 +87,7 @@ Judgement judge_processes_for_multimedia(const Findings& findings) {
 }
 
 Judgement judge_idle_while_waiting(const Findings& findings) {
-  const Metric* cores = sound(findings, "fetch", "sequential", "cores");
+  const Metric* cores = measured(findings, "fetch", "sequential", "cores");
   if (!cores)
     return undecided(needs_run);
   const std::string evidence = fmt::format(
@@ -101,7 +98,7 @@ Judgement judge_idle_while_waiting(const Findings& findings) {
 }
 
 Judgement judge_idle_without_concurrency(const Findings& findings) {
-  const Metric* overlapped = sound(findings, "pipeline", "one CPU", "speedup");
+  const Metric* overlapped = measured(findings, "pipeline", "one CPU", "speedup");
   if (!overlapped)
     return undecided(needs_run);
   return judge_between(

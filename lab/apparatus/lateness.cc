@@ -55,7 +55,7 @@ public:
     std::vector<Check> made = {{"the sleeper woke in every episode", "yes",
                                 woke_ >= episodes_ ? "yes" : "no", woke_ >= episodes_}};
     if (beside_ == Beside::call_in_thread) {
-      made.push_back({"calls that ran in another thread", episodes_, elsewhere_,
+      made.push_back({std::string(elsewhere_check), episodes_, elsewhere_,
                       elsewhere_ == episodes_ && episodes_ > 0});
     }
     return made;

@@ -7,8 +7,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 namespace schedlab::apparatus {
+
+// The check of where the calls of call_in_thread ran, for those who judge by it.
+inline constexpr std::string_view elsewhere_check = "calls that ran in another thread";
 
 struct SleeperOptions {
   unsigned cpu = 0;  // kernel number

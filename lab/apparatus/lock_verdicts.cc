@@ -21,8 +21,16 @@ using harness::Metric;
 using harness::Series;
 using harness::Verdict;
 
-double seen_number(const Check* check) {
-  return check && check->seen.number() ? *check->seen.number() : 0;
+constexpr std::string_view heard = "tellings heard";
+constexpr std::string_view torn = "torn readings";
+constexpr std::string_view cut_wrongly = "texts cut wrongly";
+
+bool all_sound(const std::vector<const Series*>& all) {
+  return std::ranges::all_of(all, is_sound);
+}
+
+std::string needs_sound(std::string_view use) {
+  return fmt::format("lock_primitives with use={}, all of whose checks hold", use);
 }
 
 // The most that any process saw. Of checks that hold, a result keeps the first process's alone, so
@@ -51,6 +59,12 @@ Judgement judge_told(const Findings& findings, std::string_view use, std::string
   const auto told = series_of(findings, use, "");
   if (told.empty())
     return undecided(fmt::format("lock_primitives with use={}", use));
+  for (const Series* series : told)
+    if (fails(series, heard))
+      return refuted(fmt::format("{}: {} {}", series->name,
+                                 seen_of_expected(*find_check(series, heard)), heard));
+  if (!all_sound(told))
+    return undecided(needs_sound(use));
   Judgement judgement;
   for (const Series* series : series_of(findings, use, way)) {
     const auto waiters = fmt::format("{:.0f}", harness::param_number(*series, "threads") - 1);
@@ -65,8 +79,7 @@ Judgement judge_told(const Findings& findings, std::string_view use, std::string
       judgement.evidence += fmt::format(" ({} {}, {:.2f})", other,
                                         quote(findings, beside, "latency"), *theirs->median);
   }
-  judgement.verdict =
-      std::ranges::all_of(told, checks_hold) ? Verdict::confirmed : Verdict::refuted;
+  judgement.verdict = Verdict::confirmed;
   return judgement;
 }
 
@@ -104,8 +117,8 @@ Judgement judge_semaphore(const Findings& findings) {
     judgement.evidence += fmt::format("; {:.0f} without", *open);
   if (most > 3)
     judgement.verdict = Verdict::refuted;
-  else if (!std::ranges::all_of(series_of(findings, "limit", ""), checks_hold))
-    judgement.needs = "lock_primitives with use=limit, whose checks hold";
+  else if (!all_sound(series_of(findings, "limit", "")))
+    judgement.needs = needs_sound("limit");
   else if (most == 3)
     judgement.verdict = Verdict::confirmed;
   else
@@ -120,37 +133,38 @@ Judgement judge_event(const Findings& findings) {
 Judgement judge_condition(const Findings& findings) {
   Judgement judgement = judge_told(findings, "condition", "requeue", "wake-all");
   const auto buffers = series_of(findings, "buffer", "");
-  if (judgement.verdict == Verdict::inconclusive || buffers.empty())
+  for (const Series* series : buffers)
+    if (fails(series, "sum of the items that came out"))
+      return refuted(
+          fmt::format("{}: not every item came out, or not as it was put in", series->name));
+  if (judgement.verdict != Verdict::confirmed || buffers.empty())
     return judgement;
+  if (!all_sound(buffers))
+    return undecided(needs_sound("buffer"));
   judgement.evidence +=
       fmt::format("; a bounded buffer passes {} of items", quote(findings, "buffer/procs", "rate"));
   if (const Metric* empty = findings.metric("buffer/procs", "spurious"); empty && empty->median)
     judgement.evidence += fmt::format(" with {:.3f} vain wake-ups each", *empty->median);
-  if (!std::ranges::all_of(buffers, checks_hold))
-    judgement.verdict = Verdict::refuted;
   return judgement;
 }
 
 // C36: confirmed if without a lock some readings were torn, and with one none.
 Judgement judge_torn(const Findings& findings) {
-  const auto without = most_seen(findings, "words/none", "torn readings", "wrong");
-  double with = 0;
-  std::size_t guards = 0;
-  for (const Series* series : series_of(findings, "words", "")) {
-    if (harness::param_text(*series, "way") == "none")
-      continue;
-    with += seen_number(find_check(series, "torn readings"));
-    ++guards;
-  }
-  if (!without || guards == 0)
+  const auto without = most_seen(findings, "words/none", torn, "wrong");
+  const auto words = series_of(findings, "words", "");
+  if (!without || words.size() < 2)
     return undecided("lock_primitives with use=words");
+  for (const Series* series : words)
+    if (fails(series, torn))
+      return refuted(fmt::format("two words read together: {:.0f} {} under the guard of {}",
+                                 seen_number(find_check(series, torn)), torn, series->name));
+  if (!all_sound(words))
+    return undecided(needs_sound("words"));
   Judgement judgement;
   judgement.evidence = fmt::format(
-      "two words read together: {} of a million torn without a lock, {:.0f} in all with {} guards",
-      quote(findings, "words/none", "wrong"), with, guards);
-  if (with > 0)
-    judgement.verdict = Verdict::refuted;
-  else if (*without > 0)
+      "two words read together: {} of a million torn without a lock, none with {} guards",
+      quote(findings, "words/none", "wrong"), words.size() - 1);
+  if (*without > 0)
     judgement.verdict = Verdict::confirmed;
   else
     judgement.needs = "two CPUs or more samples: nothing was torn without a lock either";
@@ -160,41 +174,46 @@ Judgement judge_torn(const Findings& findings) {
 // C42: the lock is process-safe if it excludes and its owner's death is survived; a semaphore's
 // unit is not got back. Confirmed only if both are, so it is refuted for the semaphore.
 Judgement judge_process_safe(const Findings& findings) {
-  const Metric* robust = findings.metric("owner/robust", "wrong");
-  const Metric* semaphore = findings.metric("owner/semaphore", "wrong");
-  if (!robust || !semaphore || !robust->median || !semaphore->median)
+  // Of a million. That a lock is lost, or is not, may be what makes its series invalid.
+  const auto lost = [&](std::string_view way) -> std::optional<double> {
+    const Series* series = findings.series(fmt::format("owner/{}", way));
+    if (!series || fails(series, "owners killed") || fails(series, "words left torn"))
+      return std::nullopt;
+    const Metric* wrong = harness::recorded_metric(*series, "wrong");
+    return wrong ? wrong->median : std::nullopt;
+  };
+  const auto robust = lost("robust"), semaphore = lost("semaphore");
+  if (!robust || !semaphore)
     return undecided("lock_primitives with use=owner");
+  const std::string mended = quote(findings, "owner/robust", "latency");
   Judgement judgement;
   judgement.evidence = fmt::format(
-      "owners killed by SIGKILL: of a million robust mutexes {:.0f} were lost (had and mended "
-      "after "
-      "{}), of plain mutexes {:.0f}, of semaphore units {:.0f}",
-      *robust->median, quote(findings, "owner/robust", "latency"),
-      [&] {
-        const Metric* plain = findings.metric("owner/mutex", "wrong");
-        return plain && plain->median ? *plain->median : 0.0;
-      }(),
-      *semaphore->median);
-  judgement.verdict =
-      *robust->median == 0 && *semaphore->median == 0 ? Verdict::confirmed : Verdict::refuted;
+      "owners killed by SIGKILL: of a million robust mutexes {:.0f} were lost{}, of plain mutexes "
+      "{:.0f}, of semaphore units {:.0f}",
+      *robust, mended.empty() ? "" : " (had and mended after " + mended + ")",
+      lost("mutex").value_or(0), *semaphore);
+  judgement.verdict = *robust == 0 && *semaphore == 0 ? Verdict::confirmed : Verdict::refuted;
   return judgement;
 }
 
 // C46: confirmed if the function came out wrong without a lock and right with one around it.
 Judgement judge_library(const Findings& findings) {
-  const auto without = most_seen(findings, "tokens/none", "texts cut wrongly", "wrong");
-  const Check* coarse = find_check(findings.series("tokens/coarse"), "texts cut wrongly");
-  if (!without || !coarse)
+  const auto without = most_seen(findings, "tokens/none", cut_wrongly, "wrong");
+  const Series* coarse = findings.series("tokens/coarse");
+  if (!without || !find_check(coarse, cut_wrongly))
     return undecided("lock_primitives with use=tokens");
+  if (fails(coarse, cut_wrongly))
+    return refuted(fmt::format("{:.0f} {} with one lock around the function",
+                               seen_number(find_check(coarse, cut_wrongly)), cut_wrongly));
+  if (!is_sound(coarse) || !is_sound(findings.series("tokens/none")))
+    return undecided(needs_sound("tokens"));
   Judgement judgement;
   judgement.evidence = fmt::format(
-      "texts cut wrongly by a function with a static place: {} of a million without a lock, {:.0f} "
-      "in all with one lock around it; that costs {} times a place and lock for each object",
-      quote(findings, "tokens/none", "wrong"), seen_number(coarse),
+      "texts cut wrongly by a function with a static place: {} of a million without a lock, none "
+      "with one lock around it; that costs {} times a place and lock for each object",
+      quote(findings, "tokens/none", "wrong"),
       against(findings, "tokens/coarse", "tokens/per-object", "cost"));
-  if (seen_number(coarse) > 0)
-    judgement.verdict = Verdict::refuted;
-  else if (*without > 0)
+  if (*without > 0)
     judgement.verdict = Verdict::confirmed;
   else
     judgement.needs = "two CPUs or more samples: nothing came out wrong without a lock either";
@@ -204,9 +223,15 @@ Judgement judge_library(const Findings& findings) {
 // C2: confirmed if the table under the interpreter's lock missed no count. That an unguarded one is
 // wrong is C36; a hash table must not even be tried without.
 Judgement judge_dictionary(const Findings& findings) {
-  const Check* counted = find_check(findings.series("dictionary/gil"), "words counted");
+  const Series* series = findings.series("dictionary/gil");
+  const Check* counted = find_check(series, "words counted");
   if (!counted)
     return undecided("lock_primitives with use=dictionary");
+  if (!counted->ok)
+    return refuted(fmt::format("a hash table under the interpreter lock held {} counts",
+                               seen_of_expected(*counted)));
+  if (!is_sound(series))
+    return undecided(needs_sound("dictionary"));
   Judgement judgement;
   judgement.evidence = fmt::format(
       "a hash table under the interpreter lock missed nothing of {:.0f} counts in a process: {} a "
@@ -214,7 +239,7 @@ Judgement judge_dictionary(const Findings& findings) {
       seen_number(counted), quote(findings, "dictionary/gil", "cost"),
       quote(findings, "dictionary/one-lock", "cost"),
       quote(findings, "dictionary/sharded", "cost"));
-  judgement.verdict = counted->ok ? Verdict::confirmed : Verdict::refuted;
+  judgement.verdict = Verdict::confirmed;
   return judgement;
 }
 

@@ -89,7 +89,10 @@ NodeCells::NodeCells(const Topology& topology, const LabResult& result, const No
                      const std::vector<Node>& rows, std::vector<Node> columns)
     : topology_(topology), findings_(result), info_(info), columns_(std::move(columns)) {
   for (const auto& row : rows)
-    if (std::ranges::any_of(columns_, [&](const Node& column) { return cell(row, column); }))
+    if (std::ranges::any_of(columns_, [&](const Node& column) {
+          const Series* series = findings_.series(node_cell(info.what, row, column));
+          return series && recorded_metric(*series, info.cell.name);
+        }))
       rows_.push_back(row);
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace schedlab::apparatus {
 
@@ -37,6 +38,11 @@ struct PoolKillMetrics {
   std::size_t left = 0;     // processes that are left of a killed program
   std::size_t late = 0;     // ns by which a timeout struck late
 };
+
+// Names of the checks that one task too many fails, for those who judge by them.
+inline constexpr std::string_view harmless_check =
+    "tasks lost, begun twice, hurt or blamed wrongly";
+inline constexpr std::string_view nobody_left_check = "processes left of killed programs";
 
 struct PoolKillOptions {
   affinity::CpuSet usable;  // the CPUs of all

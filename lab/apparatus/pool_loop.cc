@@ -55,7 +55,7 @@ public:
   }
 
   std::vector<Check> checks() override {
-    return {{"pieces of work that ended as they should", pieces_, right_, pieces_ == right_}};
+    return {{std::string(pieces_check), pieces_, right_, pieces_ == right_}};
   }
 
 private:

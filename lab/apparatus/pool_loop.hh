@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 namespace schedlab::apparatus {
 
@@ -16,6 +17,9 @@ enum class LoopWork : std::uint8_t {
   in_pool,  // a worker does
   crash,    // a worker dies of it
 };
+
+// The check that the loop went on after each crash, for those who judge by it.
+inline constexpr std::string_view pieces_check = "pieces of work that ended as they should";
 
 struct PoolLoopOptions {
   unsigned cpu = 0;  // of the loop, kernel number

@@ -34,8 +34,7 @@ double workers_of(const Series& series) {
 }
 
 bool is_measured(const Series& series) {
-  return find_metric(series, "rate") && series.status != Status::invalid &&
-         series.status != Status::failed;
+  return find_metric(series, "rate");
 }
 
 const Series* find_series(const LabResult& result, std::string_view name) {

@@ -22,15 +22,6 @@ constexpr double second_ns = 1e9;
 constexpr std::string_view more_processes = "io_timers with 6 processes or more";
 constexpr std::string_view quieter = "a quieter machine";
 
-bool holds(const Series& series, std::string_view check) {
-  const Check* found = find_check(&series, check);
-  return found && found->ok;
-}
-bool fails(const Series& series, std::string_view check) {
-  const Check* found = find_check(&series, check);
-  return found && !found->ok;
-}
-
 std::string seen(const Series& series, std::string_view check) {
   const Check* found = find_check(&series, check);
   if (!found)
@@ -38,23 +29,24 @@ std::string seen(const Series& series, std::string_view check) {
   return found->seen.number() ? fmt::format("{:.0f}", *found->seen.number()) : *found->seen.text();
 }
 
-// A program's series with an interval of its total; both null otherwise.
+// A program's series, and its total if that has an interval; null otherwise.
 struct Program {
   const Series* series = nullptr;
   const Metric* total = nullptr;
 };
 
 Program find_program(const Findings& findings, const std::string& name) {
-  const Series* series = findings.series(name);
-  const Metric* total = bounded(findings.metric(name, "total"));
-  return total ? Program{series, total} : Program{};
+  return {findings.series(name), bounded(findings.metric(name, "total"))};
 }
 
 // Two sleepers whose waits overlap take the time of one, not of two.
 Judgement judge_pair(const Findings& findings, const std::string& name, std::string_view what) {
   constexpr double one_and_a_half = 1.5;
   const auto [series, total] = find_program(findings, name);
-  if (!total)
+  if (fails(series, turns_check))
+    return refuted(fmt::format("two {} of {} steps changed turns only {} times in a run", what,
+                               overlap_steps, seen(*series, turns_check)));
+  if (!total || !is_sound(series))
     return undecided(more_processes);
   Judgement judgement;
   judgement.evidence = fmt::format(
@@ -63,9 +55,9 @@ Judgement judge_pair(const Findings& findings, const std::string& name, std::str
       what, overlap_steps, with_interval(*total), seen(*series, turns_check), 2 * overlap_steps);
   if (const Metric* late = find_metric(*series, "late"); late && late->median)
     judgement.evidence += fmt::format("; a step is {} longer than asked", with_interval(*late));
-  if (total->ci->high < one_and_a_half && holds(*series, turns_check))
+  if (total->ci->high < one_and_a_half && holds(series, turns_check))
     judgement.verdict = Verdict::confirmed;
-  else if (total->ci->low > one_and_a_half || fails(*series, turns_check))
+  else if (total->ci->low > one_and_a_half)
     judgement.verdict = Verdict::refuted;
   else
     judgement.needs = quieter;
@@ -127,6 +119,8 @@ Judgement judge_sleep(const Findings& findings) {
   const std::string name = alone_name(measured_driver(findings), true);
   const Series* series = findings.series(name);
   const Metric* late = findings.metric(name, "late");
+  if (fails(series, early))
+    return refuted(fmt::format("{} of the {}", seen(*series, early), early));
   if (!late || !late->ci)
     return undecided(more_processes);
   Judgement judgement;
@@ -135,9 +129,9 @@ Judgement judge_sleep(const Findings& findings) {
       "second that is {:.4f} %",
       param_number(*series, "period_us"), with_interval(*late), seen(*series, early),
       100 * *late->median / second_ns);
-  if (fails(*series, early) || late->ci->low > tolerable * second_ns)
+  if (late->ci->low > tolerable * second_ns)
     judgement.verdict = Verdict::refuted;
-  else if (late->ci->high < tolerable * second_ns && holds(*series, early))
+  else if (late->ci->high < tolerable * second_ns && holds(series, early))
     judgement.verdict = Verdict::confirmed;
   else
     judgement.needs = quieter;
@@ -175,7 +169,12 @@ Judgement judge_await_blocks_no_thread(const Findings& findings) {
   judgement.evidence = fmt::format("while a coroutine waited for {} steps, another one of its "
                                    "thread ticked at least {} times",
                                    overlap_steps, seen(*series, ticks_check));
-  judgement.verdict = holds(*series, ticks_check) ? Verdict::confirmed : Verdict::refuted;
+  if (fails(series, ticks_check))
+    judgement.verdict = Verdict::refuted;
+  else if (is_sound(series))
+    judgement.verdict = Verdict::confirmed;
+  else
+    judgement.needs = quieter;
   return judgement;
 }
 
@@ -202,6 +201,9 @@ Judgement judge_many_waits(const Findings& findings) {
 Judgement judge_awaits_in_sequence(const Findings& findings) {
   const auto [series, total] =
       find_program(findings, program_name("sequential", measured_driver(findings)));
+  if (fails(series, ticks_check))
+    return refuted(
+        fmt::format("only {} ticks of another task fell into a wait", seen(*series, ticks_check)));
   if (!total)
     return undecided(more_processes);
   Judgement judgement;
@@ -209,9 +211,9 @@ Judgement judge_awaits_in_sequence(const Findings& findings) {
       fmt::format("two waits, one awaited after the other, take {} times one; at least {} ticks of "
                   "another task fell into each",
                   with_interval(*total), seen(*series, ticks_check));
-  if (total->ci->low > 1.9 && holds(*series, ticks_check))
+  if (total->ci->low > 1.9 && holds(series, ticks_check))
     judgement.verdict = Verdict::confirmed;
-  else if (total->ci->high < 1.5 || fails(*series, ticks_check))
+  else if (total->ci->high < 1.5)
     judgement.verdict = Verdict::refuted;
   else
     judgement.needs = quieter;
@@ -222,6 +224,9 @@ Judgement judge_create_task(const Findings& findings) {
   constexpr double between = 1.25;  // of max(10, 5) / 10 = 1 and (10 + 5) / 10 = 1.5
   const auto [series, total] =
       find_program(findings, program_name("create_task", measured_driver(findings)));
+  if (fails(series, began_check) || fails(series, threads_check))
+    return refuted(fmt::format("a task had begun before it was awaited in {} runs, in {} thread",
+                               seen(*series, began_check), seen(*series, threads_check)));
   if (!total)
     return undecided(more_processes);
   Judgement judgement;
@@ -229,10 +234,10 @@ Judgement judge_create_task(const Findings& findings) {
       "a task of half a wait, started before the wait and awaited after it, and the wait take {} "
       "times the wait; it had begun before it was awaited in {} runs, in {} thread",
       with_interval(*total), seen(*series, began_check), seen(*series, threads_check));
-  const bool began = holds(*series, began_check), one_thread = holds(*series, threads_check);
+  const bool began = holds(series, began_check), one_thread = holds(series, threads_check);
   if (total->ci->high < between && began && one_thread)
     judgement.verdict = Verdict::confirmed;
-  else if (total->ci->low > between || fails(*series, began_check) || fails(*series, threads_check))
+  else if (total->ci->low > between)
     judgement.verdict = Verdict::refuted;
   else
     judgement.needs = quieter;

@@ -1,5 +1,7 @@
 #include "lab/apparatus/survival_verdicts.hh"
 
+#include "lab/apparatus/pool_kills.hh"
+#include "lab/apparatus/pool_loop.hh"
 #include "lab/apparatus/quote.hh"
 #include "lab/apparatus/verdicts.hh"
 
@@ -20,21 +22,12 @@ std::string step_series(procs::Step step) {
   return fmt::format("{}/{}", procs::of_worker(step) ? "worker" : "parent", procs::to_text(step));
 }
 
-double total_of(const Series& series, std::string_view name) {
-  const Metric* metric = find_metric(series, name);
-  double total = 0;
-  if (metric)
-    for (const auto& run : metric->per_run)
-      for (const double value : run.values)
-        total += value;
-  return total;
-}
-
 Judgement judge_survival(const Findings& findings) {
   Judgement judgement;
   double kills = 0;
   double bad = 0;
   double least = 1e9;
+  bool sound = true;
   for (std::size_t i = 0; i < procs::step_count; ++i) {
     const auto* series = findings.series(step_series(static_cast<procs::Step>(i)));
     const double landed = series ? total_of(*series, "kills") : 0;
@@ -46,8 +39,9 @@ Judgement judge_survival(const Findings& findings) {
     kills += total_of(series, "kills");
     for (const auto* name : {"lost", "doubled", "hurt", "unnamed", "left"})
       bad += total_of(series, name);
-    if (find_metric(series, "kills") && !checks_hold(&series))
+    if (fails(&series, harmless_check) || fails(&series, nobody_left_check))
       bad = std::max(bad, 1.0);
+    sound = sound && (!recorded_metric(series, "kills") || is_sound(&series));
   }
   judgement.evidence = fmt::format(
       "{:.0f} kills, at least {:.0f} at each of {} steps; tasks lost, begun twice, hurt or blamed "
@@ -55,6 +49,8 @@ Judgement judge_survival(const Findings& findings) {
       kills, least, procs::step_count, bad);
   if (bad > 0) {
     judgement.verdict = Verdict::refuted;
+  } else if (!sound) {
+    judgement.needs = "pool_survival, all of whose checks hold";
   } else if (least >= kills_wanted) {
     judgement.verdict = Verdict::confirmed;
   } else {
@@ -72,14 +68,16 @@ Judgement judge_offload(const Findings& findings) {
   const Metric* there = findings.metric("loop/in-pool", "late");
   const Series* crash = findings.series("loop/crash");
   const auto ratio = findings.ratio("loop/in-pool", "loop/here", "late");
-  if (!here || !there || !crash || !find_metric(*crash, "late") || !ratio || !ratio->interval)
+  if (fails(crash, pieces_check))
+    return refuted(fmt::format("of the crashes of a pool's worker the loop was told of {}",
+                               seen_of_expected(*find_check(crash, pieces_check))));
+  if (!here || !there || !is_sound(crash) || !ratio || !ratio->interval)
     return judgement;
-  const bool survived = checks_hold(crash);
   judgement.evidence = fmt::format(
       "a sleeper of the loop woke {} late beside 5 ms of work in the loop's thread, {} beside the "
-      "same in a pool; the loop {} its crashes",
-      with_interval(*here), with_interval(*there), survived ? "went on after" : "did not survive");
-  if (!survived || ratio->interval->low > 0.5) {
+      "same in a pool; the loop went on after its crashes",
+      with_interval(*here), with_interval(*there));
+  if (ratio->interval->low > 0.5) {
     judgement.verdict = Verdict::refuted;
     judgement.needs.clear();
   } else if (ratio->interval->high < 0.5) {

@@ -12,9 +12,6 @@ namespace schedlab::apparatus {
 // The names of its series.
 std::string step_series(procs::Step step);
 
-// Of all kill series together: a metric's sum over samples and processes.
-double total_of(const harness::Series& series, std::string_view metric);
-
 // C53, what is counted of processes: kills at every step cost their task at most.
 harness::Judgement judge_survival(const harness::Findings& findings);
 // C90: work that computes leaves the loop free in a pool, and its crash is an exception there.

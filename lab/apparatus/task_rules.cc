@@ -35,8 +35,7 @@ public:
       : Looped(looped(options, false)), options_(options) {}
 
   std::vector<Check> checks() override {
-    return {
-        {"threads of the process while the tasks waited", 1, most_threads_, most_threads_ == 1}};
+    return {{std::string(waiting_thread_check), 1, most_threads_, most_threads_ == 1}};
   }
 
 private:
@@ -83,8 +82,7 @@ public:
       : Looped(looped(options, true)), options_(options), steps_(steps_for(20'000)) {}
 
   std::vector<Check> checks() override {
-    return {{"gathers whose first task ran to its end before the second", gathers_, in_order_,
-             gathers_ == in_order_}};
+    return {{std::string(in_order_check), gathers_, in_order_, gathers_ == in_order_}};
   }
 
 private:

@@ -8,8 +8,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 namespace schedlab::apparatus {
+
+// Names of the checks, for those who judge by them.
+inline constexpr std::string_view waiting_thread_check =
+    "threads of the process while the tasks waited";
+inline constexpr std::string_view in_order_check =
+    "gathers whose first task ran to its end before the second";
 
 struct TaskRuleOptions {
   unsigned cpu = 0;  // kernel number

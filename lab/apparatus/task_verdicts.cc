@@ -1,6 +1,8 @@
 #include "lab/apparatus/task_verdicts.hh"
 
+#include "lab/apparatus/lateness.hh"
 #include "lab/apparatus/quote.hh"
+#include "lab/apparatus/task_rules.hh"
 #include "lab/apparatus/verdicts.hh"
 
 #include <algorithm>
@@ -40,16 +42,17 @@ std::string length_name(std::int64_t length_ns, std::string_view how) {
 
 Judgement judge_single_thread(const Findings& findings) {
   Judgement judgement = undecided(more_processes);
+  const Series* series = findings.series("rules/waits");
+  if (fails(series, waiting_thread_check))
+    return refuted(fmt::format("{:.0f} threads in /proc/self/task while 100 tasks waited",
+                               seen_number(find_check(series, waiting_thread_check))));
   const Metric* ratio = findings.metric("rules/waits", "switches");
-  if (!ratio || !ratio->ci)
+  if (!ratio || !ratio->ci || !is_sound(series))
     return judgement;
-  const bool alone = is_sound(findings.series("rules/waits"));
-  judgement.evidence = fmt::format(
-      "{} in /proc/self/task while 100 tasks waited; the thread slept {:.3g} [{:.3g} {:.3g}] times "
-      "for each wait of its loop",
-      alone ? "one thread" : "more than one thread", *ratio->median, ratio->ci->low,
-      ratio->ci->high);
-  if (!alone || ratio->ci->low > 1.2)
+  judgement.evidence = fmt::format("one thread in /proc/self/task while 100 tasks waited; it slept "
+                                   "{:.3g} [{:.3g} {:.3g}] times for each wait of its loop",
+                                   *ratio->median, ratio->ci->low, ratio->ci->high);
+  if (ratio->ci->low > 1.2)
     judgement.verdict = Verdict::refuted;
   else if (ratio->ci->high <= 1.2)
     judgement.verdict = Verdict::confirmed;
@@ -58,17 +61,19 @@ Judgement judge_single_thread(const Findings& findings) {
 
 Judgement judge_in_order(const Findings& findings) {
   Judgement judgement = undecided(more_processes);
+  const Series* series = findings.series("rules/order");
+  if (fails(series, in_order_check))
+    return refuted(
+        fmt::format("two tasks without a wait ran in the order of the list in {} gathers",
+                    seen_of_expected(*find_check(series, in_order_check))));
   const Metric* sum = findings.metric("rules/order", "speedup");
-  if (!sum || !sum->ci)
+  if (!sum || !sum->ci || !is_sound(series))
     return judgement;
-  const bool ordered = is_sound(findings.series("rules/order"));
   judgement.evidence =
-      fmt::format("two tasks without a wait {}; their times together are {:.4g} [{:.4g} {:.4g}] of "
-                  "the time of the gather",
-                  ordered ? "always ran one after the other, in the order of the list"
-                          : "did not always run in the order of the list",
+      fmt::format("two tasks without a wait always ran one after the other, in the order of the "
+                  "list; their times together are {:.4g} [{:.4g} {:.4g}] of the time of the gather",
                   *sum->median, sum->ci->low, sum->ci->high);
-  if (!ordered || sum->ci->low > 1.05)
+  if (sum->ci->low > 1.05)
     judgement.verdict = Verdict::refuted;
   else if (sum->ci->high <= 1.05)
     judgement.verdict = Verdict::confirmed;
@@ -157,17 +162,19 @@ Judgement judge_lightweight(const Findings& findings) {
 
 Judgement judge_to_thread(const Findings& findings) {
   Judgement judgement = undecided(more_processes);
+  const Series* series = findings.series("late/to-thread");
+  if (fails(series, elsewhere_check))
+    return refuted(fmt::format("{} {}", seen_of_expected(*find_check(series, elsewhere_check)),
+                               elsewhere_check));
   const auto longer = findings.difference("late/to-thread", "late/alone", "late");
-  if (!longer || !longer->interval)
+  if (!longer || !longer->interval || !is_sound(series))
     return judgement;
-  const bool elsewhere = is_sound(findings.series("late/to-thread"));
   judgement.evidence = fmt::format(
       "beside a call that blocks for 5 ms a sleeper woke {} late, alone {}, with the call in the "
-      "loop's own thread {}; the call ran in {} thread; there and back takes {}",
+      "loop's own thread {}; the call ran in another thread; there and back takes {}",
       quote(findings, "late/to-thread", "late"), quote(findings, "late/alone", "late"),
-      quote(findings, "late/blocked", "late"), elsewhere ? "another" : "the same",
-      quote(findings, "to-thread/same-pu", "each"));
-  if (!elsewhere || longer->interval->low > blocking_call_ns / 10)
+      quote(findings, "late/blocked", "late"), quote(findings, "to-thread/same-pu", "each"));
+  if (longer->interval->low > blocking_call_ns / 10)
     judgement.verdict = Verdict::refuted;
   else if (longer->interval->high < blocking_call_ns / 10)
     judgement.verdict = Verdict::confirmed;

@@ -5,11 +5,14 @@
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace schedlab::apparatus {
@@ -29,6 +32,11 @@ inline bool is_sound(const harness::Series* series) {
          series->status != harness::Status::failed;
 }
 
+// Decided by a check: no number has to be quoted.
+inline harness::Judgement refuted(std::string evidence) {
+  return {harness::Verdict::refuted, std::move(evidence), ""};
+}
+
 // A check of a series, or null.
 inline const harness::Check* find_check(const harness::Series* series, std::string_view name) {
   if (series)
@@ -36,6 +44,38 @@ inline const harness::Check* find_check(const harness::Series* series, std::stri
       if (check.name == name)
         return &check;
   return nullptr;
+}
+
+// Whether a series has this check and it holds, or it failed: a claim about what a check looks at
+// asks for that one. That another one failed, as after a migration, says nothing of the claim.
+inline bool holds(const harness::Series* series, std::string_view check) {
+  const harness::Check* found = find_check(series, check);
+  return found && found->ok;
+}
+inline bool fails(const harness::Series* series, std::string_view check) {
+  const harness::Check* found = find_check(series, check);
+  return found && !found->ok;
+}
+
+// What a check saw; 0 if there is none, or it saw a text.
+inline double seen_number(const harness::Check* check) {
+  return check && check->seen.number() ? *check->seen.number() : 0;
+}
+
+// "3 of 80": what a check saw of what it expected.
+inline std::string seen_of_expected(const harness::Check& check) {
+  const double* expected = check.expected.number();
+  return fmt::format("{:.0f} of {:.0f}", seen_number(&check), expected ? *expected : 0);
+}
+
+// All samples of a count in all processes together, also where it made the series invalid.
+inline double total_of(const harness::Series& series, std::string_view name) {
+  double total = 0;
+  if (const harness::Metric* metric = harness::recorded_metric(series, name))
+    for (const auto& run : metric->per_run)
+      for (const double value : run.values)
+        total += value;
+  return total;
 }
 
 // A metric that has an interval, else null.

@@ -35,6 +35,10 @@ Paired pair_up(const Metric* a, const Metric* b) {
 }  // namespace
 
 const Metric* find_metric(const Series& series, std::string_view name) noexcept {
+  return series.status == Status::invalid ? nullptr : recorded_metric(series, name);
+}
+
+const Metric* recorded_metric(const Series& series, std::string_view name) noexcept {
   const auto found = std::ranges::find(series.metrics, name, &Metric::name);
   return found == series.metrics.end() ? nullptr : &*found;
 }

@@ -11,12 +11,16 @@
 namespace schedlab::harness {
 
 // A view of one lab's result; pure, and the same for a run and for a file.
+//
+// Nothing is concluded from the numbers of an invalid series: to everybody here they are as if they
+// had not been measured. Its name, parameters and checks are there.
 class Findings {
 public:
   explicit Findings(const LabResult& result) : result_(result) {}
 
   [[nodiscard]] const LabResult& result() const noexcept { return result_; }
-  // Null if the series does not exist, was skipped, or has no such metric.
+  // Null if the series does not exist, was skipped, or has no such metric; the metric also if the
+  // series is invalid.
   [[nodiscard]] const Series* series(std::string_view name) const noexcept;
   [[nodiscard]] const Metric* metric(std::string_view series,
                                      std::string_view metric) const noexcept;
@@ -31,8 +35,12 @@ private:
   const LabResult& result_;
 };
 
-// A metric of a series, or null.
+// A metric of a series that is not invalid, or null.
 const Metric* find_metric(const Series& series, std::string_view name) noexcept;
+
+// The same of any series: for tables, which mark what is invalid, and for counts of the very
+// failures that make a series invalid.
+const Metric* recorded_metric(const Series& series, std::string_view name) noexcept;
 
 // A parameter of a series, or null.
 const Value* find_param(const Series& series, std::string_view name) noexcept;

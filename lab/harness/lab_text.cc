@@ -167,7 +167,7 @@ private:
         continue;
       const std::string metric_name = key.substr(result_.name.size() + 1);
       for (const auto& series : result_.series) {
-        const Metric* metric = find_metric(series, metric_name);
+        const Metric* metric = recorded_metric(series, metric_name);
         if (!metric || !metric->median || is_floor(series))
           continue;
         const double off = 100 * (value / *metric->median - 1);
@@ -306,7 +306,7 @@ private:
       cells.push_back(param_text(series, name));
     const bool intervals = detail != Detail::values;
     for (const auto& info : metrics) {
-      const Metric* metric = find_metric(series, info.name);
+      const Metric* metric = recorded_metric(series, info.name);
       const bool below = metric && metric->omitted.contains("median");
       add_value(cells, metric ? metric->median : std::nullopt,
                 metric && info.interval && intervals ? metric->ci : std::nullopt, below, metric);

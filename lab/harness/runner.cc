@@ -13,6 +13,7 @@
 #include "lab/harness/validity.hh"
 #include "lab/harness/wire.hh"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -266,6 +267,22 @@ void Runner::State::measure_lab(std::unique_ptr<Plan> first_plan, LabResult& res
   result.status = !failure.empty() && !interrupted ? Status::failed : overall(parts);
 }
 
+namespace {
+
+// A verdict that is open may be so for the numbers that do not count.
+Claim judged(const ClaimInfo& claim, const Findings& findings) {
+  Judgement judgement = claim.judge(findings);
+  const auto& all = findings.result().series;
+  const auto invalid = std::ranges::count(all, Status::invalid, &Series::status);
+  if (judgement.verdict == Verdict::inconclusive && invalid > 0)
+    judgement.needs +=
+        fmt::format("; {} of {} series are invalid and do not count", invalid, all.size());
+  return {std::string(claim.id), std::string(claim.text),       std::string(claim.source),
+          judgement.verdict,     std::move(judgement.evidence), std::move(judgement.needs)};
+}
+
+}  // namespace
+
 LabResult Runner::run(const Lab& lab) {
   LabResult result = blank_result(lab);
   result.warnings = state_->standing;
@@ -283,12 +300,8 @@ LabResult Runner::run(const Lab& lab) {
   const Findings findings(result);
   if (result.status != Status::failed && lab.answer)
     result.answer = lab.answer(findings);
-  for (const auto& claim : lab.claims) {
-    const Judgement judgement = claim.judge(findings);
-    result.claims.push_back({std::string(claim.id), std::string(claim.text),
-                             std::string(claim.source), judgement.verdict, judgement.evidence,
-                             judgement.needs});
-  }
+  for (const auto& claim : lab.claims)
+    result.claims.push_back(judged(claim, findings));
   return result;
 }
 

@@ -397,9 +397,7 @@ Judgement judge_separate_cores(const Findings& findings) {
         fmt::format("; unpinned, each migrated {} times a second", quantity(*free->median, ""));
   const bool quiet =
       series->status == Status::ok && worst(findings.result().warnings) == Status::ok;
-  if (series->status == Status::invalid)
-    judgement.needs = "a run in which the pinned processes stay where they are";
-  else if (*used->median == workers && together->ci->low > 0.75 * workers)
+  if (*used->median == workers && together->ci->low > 0.75 * workers)
     judgement.verdict = Verdict::confirmed;
   else if (together->ci->high < 1.1 && quiet)
     judgement.verdict = Verdict::refuted;

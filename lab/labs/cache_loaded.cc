@@ -366,9 +366,10 @@ std::string answer(const Findings& findings) {
                   busiest->placement.cpus.size() == 2 ? "s" : "",
                   with_interval(*find_metric(*busiest, "bandwidth")),
                   with_interval(*find_metric(*busiest, "latency")));
-  if (knee && !knee->metrics.empty())
-    text += fmt::format(" The knee lies at {}.", with_interval(*find_metric(*knee, "bandwidth")));
-  else if (knee)
+  const Metric* bend = knee ? find_metric(*knee, "bandwidth") : nullptr;
+  if (bend)
+    text += fmt::format(" The knee lies at {}.", with_interval(*bend));
+  else if (knee && knee->status == Status::skipped)
     text += fmt::format(" There is {}.", knee->reason);
   return text;
 }

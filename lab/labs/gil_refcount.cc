@@ -15,6 +15,7 @@
 #include "lab/apparatus/gil_verdicts.hh"
 #include "lab/apparatus/quote.hh"
 #include "lab/apparatus/start_line.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/merge.hh"
@@ -217,13 +218,16 @@ Judgement judge_single_thread(const Findings& findings) {
 }
 
 Judgement judge_counts_under_the_lock(const Findings& findings) {
-  Judgement judgement;
+  const Series* locked = findings.series("plain/locked");
+  if (apparatus::fails(locked, apparatus::references_check))
+    return apparatus::refuted(fmt::format(
+        "{:.0f} references to a shared object were lost with the lock",
+        apparatus::seen_number(apparatus::find_check(locked, apparatus::references_check))));
   const Metric* with = findings.metric("plain/locked", "lost");
   const Metric* without = findings.metric("plain/unlocked", "lost");
-  if (!with || !with->median || !without || !without->median) {
-    judgement.needs = "gil_refcount on 2 CPUs or more";
-    return judgement;
-  }
+  if (!with || !with->median || !without || !without->median || !apparatus::is_sound(locked))
+    return apparatus::undecided("gil_refcount on 2 CPUs or more");
+  Judgement judgement;
   const unsigned threads = most_threads(findings, "atomic");
   judgement.evidence =
       fmt::format("of a million references to a shared object {} are lost with the lock and {} "
@@ -232,8 +236,7 @@ Judgement judge_counts_under_the_lock(const Findings& findings) {
                   with_interval(*with), with_interval(*without),
                   quote(findings, shared_name("atomic", 1), "pair"),
                   quote(findings, shared_name("atomic", threads), "pair"), threads);
-  const Series& locked = *findings.series("plain/locked");
-  if (*with->median > 0 || std::ranges::any_of(locked.checks, [](const Check& c) { return !c.ok; }))
+  if (*with->median > 0)
     judgement.verdict = Verdict::refuted;
   else if (*without->median > 0)
     judgement.verdict = Verdict::confirmed;

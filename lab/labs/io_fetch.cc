@@ -369,21 +369,22 @@ Judgement judge_threads_fetch_faster(const Findings& findings) {
 Judgement judge_three_urls(const Findings& findings) {
   Judgement judgement;
   const Series* series = findings.series("three/threads");
+  if (apparatus::fails(series, apparatus::refused_check))
+    return apparatus::refuted(
+        apparatus::seen_of_expected(*apparatus::find_check(series, apparatus::refused_check)) +
+        " refusals came back as a result");
   const Metric* took = findings.metric("three/threads", "latencies");
   const Metric* errors = findings.metric("three/threads", "refused");
   const Metric* sum = findings.metric("three/sequential", "latencies");
-  if (!took || !took->ci || !errors || !errors->median) {
-    judgement.needs = "io_fetch with 6 processes or more and latency=1000 or more";
-    return judgement;
-  }
+  if (!took || !took->ci || !errors || !errors->median)
+    return apparatus::undecided("io_fetch with 6 processes or more and latency=1000 or more");
   judgement.evidence = fmt::format(
       "three URLs and a refused port take {} latencies by threads{}; "
       "{} refusal a time came back as a result",
       with_interval(*took),
       sum && sum->median ? fmt::format(", {} one after the other", with_interval(*sum)) : "",
       *errors->median);
-  const bool told = *errors->median == 1 && apparatus::is_sound(series);
-  if (!told || took->ci->low > 2.5)
+  if (*errors->median != 1 || took->ci->low > 2.5)
     judgement.verdict = Verdict::refuted;
   else if (took->ci->high < 1.8)
     judgement.verdict = Verdict::confirmed;
@@ -398,14 +399,15 @@ Judgement judge_gather(const Findings& findings) {
   bool all = true, any_sum = false;
   for (const std::string_view driver : {"io_uring", "epoll"}) {
     const std::string name = fmt::format("sleep/gather/{}", driver);
+    if (apparatus::fails(findings.series(name), apparatus::words_check))
+      return apparatus::refuted(fmt::format("{}: three sleeps did not all begin in order", driver));
     const Metric* took = findings.metric(name, "latencies");
     if (!took || !took->ci)
       continue;
-    const bool ordered = apparatus::is_sound(findings.series(name));
-    judgement.evidence += fmt::format(
-        "{}{}: three sleeps take {} of one, {}", judgement.evidence.empty() ? "" : "; ", driver,
-        with_interval(*took), ordered ? "all begin before one ends" : "out of order");
-    any_sum = any_sum || !ordered || took->ci->low > 2.5;
+    judgement.evidence +=
+        fmt::format("{}{}: three sleeps take {} of one, all begin before one ends",
+                    judgement.evidence.empty() ? "" : "; ", driver, with_interval(*took));
+    any_sum = any_sum || took->ci->low > 2.5;
     all = all && took->ci->high < 1.5;
   }
   if (judgement.evidence.empty())

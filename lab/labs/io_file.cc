@@ -298,7 +298,7 @@ std::string how_direct(const Series& series) {
 void conclude(const Plan&, LabResult& result) {
   for (auto& series : result.series)
     if (param_text(series, "mode") == "direct" && param_text(series, "action") == "read" &&
-        !series.metrics.empty())
+        find_metric(series, "rate"))
       series.params.emplace_back("direct", Value(how_direct(series)));
 }
 

@@ -280,10 +280,12 @@ std::string answer(const Findings& findings) {
     const auto names = apparatus::streams_of(findings, channel, "processes");
     if (names.size() < 2)
       continue;
-    text += fmt::format(
-        "{}{} between processes: {} of {}, {} of {}.", text.empty() ? "" : " ", channel,
-        quote(findings, names.front()->name, "rate"), apparatus::size_of(*names.front()),
-        quote(findings, names.back()->name, "bytes"), apparatus::size_of(*names.back()));
+    const std::string least = quote(findings, names.front()->name, "rate"),
+                      most = quote(findings, names.back()->name, "bytes");
+    if (!least.empty() && !most.empty())
+      text += fmt::format("{}{} between processes: {} of {}, {} of {}.", text.empty() ? "" : " ",
+                          channel, least, apparatus::size_of(*names.front()), most,
+                          apparatus::size_of(*names.back()));
   }
   return text.empty() ? "No channel could be measured." : text;
 }

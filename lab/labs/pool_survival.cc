@@ -18,6 +18,7 @@
 #include "lab/apparatus/python.hh"
 #include "lab/apparatus/quote.hh"
 #include "lab/apparatus/survival_verdicts.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/merge.hh"

@@ -295,9 +295,14 @@ Judgement judge_habits(const Findings& findings) {
   return judgement;
 }
 
+// A metric of a way's series of the largest N. If that one is invalid no smaller stands for it.
 const Metric* longest(const Findings& findings, std::string_view way, std::string_view name) {
-  const auto all = series_of(findings, way);
-  return all.empty() ? nullptr : apparatus::bounded(find_metric(*all.back(), name));
+  const Series* last = nullptr;
+  for (const auto& series : findings.result().series)
+    if (param_text(series, "way") == way && recorded_metric(series, "time") &&
+        (!last || param_number(series, "loop") > param_number(*last, "loop")))
+      last = &series;
+  return last ? apparatus::bounded(find_metric(*last, name)) : nullptr;
 }
 
 // Fewer tasks have less to gain, and shorter ones gain less than a start costs.
