@@ -1,4 +1,5 @@
 #include "lab/apparatus/harm.hh"
+#include "lab/apparatus/inheritance.hh"
 #include "lab/apparatus/standstill.hh"
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
@@ -216,12 +217,18 @@ BOOST_AUTO_TEST_CASE(deadlocks_occur_if_the_watchdog_found_one_and_its_scene_end
     result.with("scene/deadlock", "found", found)
         .with("scene/deadlock", "seen", 1000)
         .with("scene/deadlock", "reported", 1e6)
-        .check("scene/deadlock", apparatus::cycle_check, "thread 0 holds a\nthread 1 holds b", ok);
+        .check("scene/deadlock", apparatus::cycle_check, "thread 0 holds a\nthread 1 holds b", ok)
+        .check("scene/deadlock", apparatus::ended_check, 6, true);
     return result;
   };
   BOOST_TEST((scene(1, true).verdict("C14") == Verdict::confirmed));
   BOOST_TEST(in("thread 0 holds a, thread 1 holds b", scene(1, true).judgement("C14").evidence));
   BOOST_TEST((scene(0, true).verdict("C14") == Verdict::refuted));
+  // A scene without threads to play it, or that was killed, is none that went on.
+  Result given_up = scene(0, true);
+  given_up.series("scene/deadlock").checks.back().ok = false;
+  given_up.series("scene/deadlock").status = Status::invalid;
+  BOOST_TEST((given_up.verdict("C14") == Verdict::inconclusive));
   BOOST_TEST((scene(1, false).verdict("C14") == Verdict::inconclusive));
   BOOST_TEST((Result("race_deadlock").verdict("C14") == Verdict::inconclusive));
   BOOST_TEST(in("thread 0 holds a, thread 1 holds b", scene(1, true).answer()));
@@ -298,6 +305,10 @@ BOOST_AUTO_TEST_CASE(processes_reduce_corruption_if_they_change_nothing_and_die_
   BOOST_TEST((isolated_but("none/process", "changed", 0.5).verdict("C56") == Verdict::refuted));
   BOOST_TEST((isolated_but("write/process", "alive", 0).verdict("C56") == Verdict::refuted));
   BOOST_TEST((isolated_but("write/thread", "alive", 1).verdict("C56") == Verdict::refuted));
+  // A starter that could not start its task did not die of it.
+  Result unplayed = isolated_but("write/process", "alive", 0);
+  unplayed.series("write/process").checks.back().ok = false;
+  BOOST_TEST((unplayed.verdict("C56") == Verdict::inconclusive));
   BOOST_TEST((Result("isolation").verdict("C56") == Verdict::inconclusive));
 }
 
@@ -316,13 +327,16 @@ BOOST_AUTO_TEST_CASE(processes_are_isolated_if_every_parent_outlived_every_harm)
 }
 
 BOOST_AUTO_TEST_CASE(prints_are_in_any_order_if_both_orders_were_seen_and_done_is_last) {
-  const auto prints = [](double overtook, bool ok) {
+  const auto prints = [](double overtook, bool ok,
+                         std::string_view check = apparatus::lines_check) {
     Result result("isolation");
-    result.with("order/anywhere", "overtook", overtook).check("order/anywhere", "lines", 1, ok);
+    result.with("order/anywhere", "overtook", overtook).check("order/anywhere", check, 1, ok);
     return result;
   };
   BOOST_TEST((prints(0.1, true).verdict("C8") == Verdict::confirmed));
   BOOST_TEST((prints(0.1, false).verdict("C8") == Verdict::refuted));
+  BOOST_TEST((prints(0.1, false, apparatus::done_check).verdict("C8") == Verdict::refuted));
+  BOOST_TEST((prints(0.1, false, "CPUs").verdict("C8") == Verdict::inconclusive));
   BOOST_TEST((prints(0, true).verdict("C8") == Verdict::inconclusive));
   BOOST_TEST((Result("isolation").verdict("C8") == Verdict::inconclusive));
 }

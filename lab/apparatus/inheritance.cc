@@ -269,8 +269,8 @@ public:
   }
 
   std::vector<Check> checks() override {
-    return {{"runs that printed the three lines, whole", runs_, whole_, whole_ == runs_},
-            {"runs in which the last line was \"Done!\"", runs_, done_last_, done_last_ == runs_}};
+    return {{std::string(lines_check), runs_, whole_, whole_ == runs_},
+            {std::string(done_check), runs_, done_last_, done_last_ == runs_}};
   }
 
 private:

@@ -56,6 +56,10 @@ inline constexpr std::uint64_t copied_pages = 512;
 // count the pages that became the children's own (/proc/self/pagemap), which is all or none.
 std::unique_ptr<harness::Subject> make_copy_on_write(const CopyOnWriteOptions& options);
 
+// Names of the checks of what was printed, for those who judge by them.
+inline constexpr std::string_view lines_check = "runs that printed the three lines, whole";
+inline constexpr std::string_view done_check = "runs in which the last line was \"Done!\"";
+
 struct TwoThreadsOptions {
   unsigned cpu = 0;       // kernel number; nothing is pinned where `anywhere` is set
   bool anywhere = false;  // on all of `usable`

@@ -34,6 +34,8 @@ struct StandstillOptions {
   std::size_t reported = 3;  // ns until the watchdog had said so
 };
 
+// The check that no scene was given up: it ended, or its watchdog ended it. For those who judge.
+inline constexpr std::string_view ended_check = "scenes that came to an end";
 // The name of the check whose `seen` is what was said of the cycle, a line for each thread.
 inline constexpr std::string_view cycle_check = "the cycle, with the places of all locks";
 

@@ -227,19 +227,15 @@ constexpr std::string_view all_of_it = "isolation";
 
 Judgement judge_start_and_join(const Findings& findings) {
   Judgement judgement{.verdict = Verdict::inconclusive, .evidence = {}, .needs = {}};
-  bool any = false, kept = true, overtaken = false;
+  bool overtaken = false;
   for (const auto* name : {"order/one-cpu", "order/anywhere"}) {
-    const auto share = value(findings, name, "overtook");
-    if (!share)
-      continue;
-    any = true;
-    kept = kept && apparatus::checks_hold(findings.series(name));
-    overtaken = overtaken || *share > 0;
+    const Series* series = findings.series(name);
+    if (apparatus::fails(series, apparatus::lines_check) ||
+        apparatus::fails(series, apparatus::done_check))
+      return apparatus::refuted("in some runs a line was missing or \"Done!\" was not the last");
+    overtaken = overtaken || (apparatus::is_sound(series) && value(findings, name, "overtook") > 0);
   }
-  if (any && !kept) {
-    judgement.verdict = Verdict::refuted;
-    judgement.evidence = "in some runs a line was missing or \"Done!\" was not the last";
-  } else if (any && overtaken) {
+  if (overtaken) {
     judgement.verdict = Verdict::confirmed;
     judgement.evidence = fmt::format(
         "all runs printed the three lines, \"Done!\" last; the thread started second printed first "
@@ -305,10 +301,11 @@ Judgement judge_processes_reduce_corruption(const Findings& findings) {
   const auto beside_process = value(findings, "write/process", "alive");
   const auto segment = value(findings, "inherit/shared/fork", "shared");
   Judgement judgement{.verdict = Verdict::inconclusive, .evidence = {}, .needs = {}};
-  if (!by_thread || !by_process || !beside_thread || !beside_process) {
-    judgement.needs = "isolation (part=harm,inherit)";
-    return judgement;
-  }
+  // A scene that could not be played harmed nobody, and its starter did not live through anything.
+  const auto played = [&](const char* name) { return apparatus::is_sound(findings.series(name)); };
+  if (!by_thread || !by_process || !beside_thread || !beside_process || !played("none/thread") ||
+      !played("none/process") || !played("write/thread") || !played("write/process"))
+    return apparatus::undecided("isolation (part=harm,inherit), all of whose checks hold");
   judgement.evidence = fmt::format(
       "a thread changed {:.0f} % of its starter's state, a process {:.0f} %; after a wild write "
       "{:.0f} % of the starters of a thread lived, {:.0f} % of those of a process",
@@ -333,8 +330,8 @@ Judgement judge_isolated(const Findings& findings) {
     const std::string thread = series_of(harm, "thread"), process = series_of(harm, "process");
     const auto beside_thread = value(findings, thread, "alive");
     const auto beside_process = value(findings, process, "alive");
-    if (!beside_thread || !beside_process || !apparatus::checks_hold(findings.series(thread)) ||
-        !apparatus::checks_hold(findings.series(process))) {
+    if (!beside_thread || !beside_process || !apparatus::is_sound(findings.series(thread)) ||
+        !apparatus::is_sound(findings.series(process))) {
       add(missing, apparatus::to_text(harm));
       continue;
     }
@@ -363,11 +360,8 @@ Judgement judge_isolated(const Findings& findings) {
 
 // How it ended, as its parent was told.
 std::string cause_of(const Findings& findings, const std::string& series) {
-  const Series* found = findings.series(series);
-  if (!found)
-    return "";
-  const auto cause = std::ranges::find(found->checks, apparatus::cause_check, &Check::name);
-  return cause != found->checks.end() && cause->seen.text() ? *cause->seen.text() : "";
+  const Check* cause = apparatus::find_check(findings.series(series), apparatus::cause_check);
+  return cause && cause->seen.text() ? *cause->seen.text() : "";
 }
 
 std::string answer(const Findings& findings) {

@@ -243,11 +243,8 @@ void conclude(const Plan& plan, LabResult& result) {
 
 // What was said of the cycle in a scene, or "".
 std::string cycle_in(const Findings& findings, std::string_view series) {
-  const Series* scene = findings.series(series);
-  if (!scene)
-    return "";
-  const auto said = std::ranges::find(scene->checks, apparatus::cycle_check, &Check::name);
-  if (said == scene->checks.end() || !said->seen.text())
+  const Check* said = apparatus::find_check(findings.series(series), apparatus::cycle_check);
+  if (!said || !said->seen.text())
     return "";
   std::string text = *said->seen.text();
   for (auto at = text.find('\n'); at != std::string::npos; at = text.find('\n', at))
@@ -256,25 +253,23 @@ std::string cycle_in(const Findings& findings, std::string_view series) {
 }
 
 Judgement judge_deadlocks_occur(const Findings& findings) {
-  Judgement judgement{.verdict = Verdict::inconclusive, .evidence = {}, .needs = {}};
-  const std::string cycle = cycle_in(findings, "scene/deadlock");
-  const Metric* stood = findings.metric("scene/deadlock", "found");
-  if (!stood || !stood->median) {
-    judgement.needs = "race_deadlock (part=scenes)";
-    return judgement;
-  }
-  if (*stood->median > 0 && apparatus::checks_hold(findings.series("scene/deadlock"))) {
-    judgement.verdict = Verdict::confirmed;
-    judgement.evidence = fmt::format("{}; the recorder knew after {}, the watchdog after {}", cycle,
-                                     apparatus::quote(findings, "scene/deadlock", "seen"),
-                                     apparatus::quote(findings, "scene/deadlock", "reported"));
-  } else if (*stood->median == 0) {
-    judgement.verdict = Verdict::refuted;
-    judgement.evidence = "two threads that each held what the other wanted went on";
-  } else {
-    judgement.needs = "scenes that all end as they should: see the checks of scene/deadlock";
-  }
-  return judgement;
+  const Series* scene = findings.series("scene/deadlock");
+  // Recorded: that none was found makes the series invalid, and is what is asked here.
+  const Metric* stood = scene ? recorded_metric(*scene, "found") : nullptr;
+  if (!stood || !stood->median)
+    return apparatus::undecided("race_deadlock (part=scenes)");
+  // A scene that could not be played, or that nobody ended, shows neither.
+  if (*stood->median == 0 && apparatus::holds(scene, apparatus::ended_check))
+    return apparatus::refuted("two threads that each held what the other wanted went on");
+  if (*stood->median == 0 || !apparatus::is_sound(scene))
+    return apparatus::undecided("scenes that all end as they should: see the checks of "
+                                "scene/deadlock");
+  return {Verdict::confirmed,
+          fmt::format("{}; the recorder knew after {}, the watchdog after {}",
+                      cycle_in(findings, "scene/deadlock"),
+                      apparatus::quote(findings, "scene/deadlock", "seen"),
+                      apparatus::quote(findings, "scene/deadlock", "reported")),
+          ""};
 }
 
 // As race_updates has it for lost updates: hidden if 19 of 20 rounds pass.
