@@ -235,6 +235,11 @@ BOOST_AUTO_TEST_CASE(every_default_of_every_lab_passes_its_own_check) {
         BOOST_TEST(refusal(param.name, value, *each) == "");
 }
 
+BOOST_AUTO_TEST_CASE(the_metrics_of_every_lab_have_room_in_a_sample) {
+  for (const Lab* each : all_labs())
+    BOOST_TEST(each->metrics.size() <= max_metrics, each->name);
+}
+
 BOOST_AUTO_TEST_CASE(every_lab_plans_its_series_on_every_shape_of_machine) {
   for (const auto* shape : {"pu:1", "core:2 pu:1", "core:1 pu:2", "pack:2 numa:1 l3:1 core:2 pu:2"})
     for (const Lab* each : all_labs())

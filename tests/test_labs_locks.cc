@@ -107,6 +107,13 @@ Check count(const std::string& name, double number, bool ok = true) {
   return {name, 0, number, ok};
 }
 
+// The same series, of which a sample ended on another CPU.
+Series migrated(Series one) {
+  one.checks.push_back({"samples that stayed on their CPUs", 9, 8, false});
+  one.status = Status::invalid;
+  return one;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(every_kind_of_lock_contends_without_losing_an_addition) {
@@ -122,6 +129,8 @@ BOOST_AUTO_TEST_CASE(every_kind_of_lock_contends_without_losing_an_addition) {
     BOOST_TEST(std::isnan(sample.values[6]) == !apparatus::counts_calls(kind), kind);
     if (kind != "none")
       all_hold(*subject, std::string(kind));
+    const double lost = seen(subject->checks(), "additions lost");
+    BOOST_TEST(sample.values[7] == lost, kind);
   }
 }
 
@@ -274,15 +283,22 @@ BOOST_AUTO_TEST_CASE(locks_are_planned_alone_contended_clocked_and_handed_over) 
 }
 
 BOOST_AUTO_TEST_CASE(that_a_lock_guards_is_judged_by_what_was_lost_with_and_without) {
-  const auto with = [](double lost) {
-    return series("contended/2/0ns/0ns/mutex", {}, {count("additions lost", lost, lost == 0)});
+  const auto contended = [](const std::string& lock, const std::vector<double>& lost) {
+    Series made = series("contended/2/0ns/0ns/" + lock, {metric("lost", lost)}, {});
+    for (auto& run : made.metrics[0].per_run)
+      run.values = {*run.median};
+    return made;
   };
-  const auto without = [](double lost) {
-    return series("contended/2/0ns/0ns/none", {}, {count("additions lost without a lock", lost)});
-  };
+  // The first process's are not all: what is lost in any other counts as well.
+  const auto with = [&](double lost) { return contended("mutex", {0, lost}); };
+  const auto without = [&](double lost) { return contended("none", {0, lost}); };
   BOOST_TEST((judge(costs, "C32", {with(0), without(7)}).verdict == Verdict::confirmed));
   BOOST_TEST((judge(costs, "C32", {with(1), without(7)}).verdict == Verdict::refuted));
-  for (auto unclear : {judge(costs, "C32", {with(0), without(0)}), judge(costs, "C32", {})}) {
+  Series lossy = with(1);
+  lossy.status = Status::invalid;
+  BOOST_TEST((judge(costs, "C32", {lossy, without(7)}).verdict == Verdict::refuted));
+  for (auto unclear : {judge(costs, "C32", {with(0), without(0)}), judge(costs, "C32", {}),
+                       judge(costs, "C32", {migrated(with(0)), without(7)})}) {
     BOOST_TEST((unclear.verdict == Verdict::inconclusive));
     BOOST_TEST(unclear.needs != "");
   }
@@ -313,6 +329,9 @@ BOOST_AUTO_TEST_CASE(events_and_conditions_are_judged_by_who_heard) {
     };
     BOOST_TEST((judge(primitives, id, {told(true)}).verdict == Verdict::confirmed));
     BOOST_TEST((judge(primitives, id, {told(false)}).verdict == Verdict::refuted));
+    const Judgement other = judge(primitives, id, {migrated(told(true))});
+    BOOST_TEST((other.verdict == Verdict::inconclusive));
+    BOOST_TEST(other.needs != "");
     BOOST_TEST((judge(primitives, id, {}).verdict == Verdict::inconclusive));
   }
 }
@@ -336,6 +355,9 @@ BOOST_AUTO_TEST_CASE(guards_are_judged_by_what_comes_out_wrong_with_and_without)
     BOOST_TEST((verdict(1, 5).verdict == Verdict::refuted));
     BOOST_TEST((verdict(0, 0).verdict == Verdict::inconclusive));
     BOOST_TEST(verdict(0, 0).needs != "");
+    const auto moved = {migrated(series(guarded, {exactly("wrong", 0)}, {count(check, 0)})),
+                        series(bare, {exactly("wrong", 5)}, {count(check, 5)})};
+    BOOST_TEST((judge(primitives, id, moved).verdict == Verdict::inconclusive));
     // The check that is kept is of the first process; in others it went wrong.
     const auto later = {series(guarded, {exactly("wrong", 0)}, {count(check, 0)}),
                         series(bare, {metric("wrong", {0, 5, 0, 0, 0, 0})}, {count(check, 0)})};
@@ -361,7 +383,10 @@ BOOST_AUTO_TEST_CASE(the_big_lock_is_judged_by_the_counts_that_are_missing) {
     return series("dictionary/gil", {exactly("cost", 50)}, {count("words counted", 600, whole)});
   };
   BOOST_TEST((judge(primitives, "C2", {table(true)}).verdict == Verdict::confirmed));
-  BOOST_TEST((judge(primitives, "C2", {table(false)}).verdict == Verdict::refuted));
+  const Judgement missing = judge(primitives, "C2", {table(false)});
+  BOOST_TEST((missing.verdict == Verdict::refuted));
+  BOOST_TEST(missing.evidence.find("missed nothing") == std::string::npos, missing.evidence);
+  BOOST_TEST((judge(primitives, "C2", {migrated(table(true))}).verdict == Verdict::inconclusive));
   BOOST_TEST((judge(primitives, "C2", {}).verdict == Verdict::inconclusive));
 }
 

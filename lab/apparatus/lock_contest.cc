@@ -143,7 +143,8 @@ private:
       sum += locks;
       squares += locks * locks;
     }
-    lost_ += all.locks - field_.counter.load(std::memory_order_relaxed);
+    const std::uint64_t lost = all.locks - field_.counter.load(std::memory_order_relaxed);
+    lost_ += lost;
     Sample sample;
     sample.operations = all.locks;
     sample.elapsed_ns = clock::ns(all.begin, all.end);
@@ -152,6 +153,7 @@ private:
     values[options_.overhead] =
         static_cast<double>(all.cpu_ns) / sum - options_.critical_ns - options_.parallel_ns;
     values[options_.rate] = sum / sample.elapsed_ns * 1e9;
+    values[options_.lost] = static_cast<double>(lost);
     if (scores_.size() > 1)
       values[options_.jain] = sum * sum / (static_cast<double>(scores_.size()) * squares);
     if (options_.clock_waits)

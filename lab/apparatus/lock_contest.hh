@@ -27,6 +27,7 @@ struct ContestOptions {
   std::size_t max_wait = 4;  // ns: the longest wait of a sample; with clock_waits
   std::size_t sleeps = 5;    // voluntary context switches for a lock or hand-over
   std::size_t calls = 6;     // futex calls for the same, of locks that count them
+  std::size_t lost = 7;      // additions of a contest that went missing
 };
 
 // One thread that locks and unlocks, in a process that has another one: the C library leaves out

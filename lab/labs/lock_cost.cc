@@ -14,6 +14,7 @@
 #include "lab/apparatus/lock_contest.hh"
 #include "lab/apparatus/lock_kinds.hh"
 #include "lab/apparatus/quote.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/base/error.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
@@ -32,7 +33,7 @@ using affinity::Relation;
 using apparatus::quote;
 using apparatus::times;
 
-enum : std::size_t { overhead, rate, handoff, jain, max_wait, sleeps, calls, floor_time };
+enum : std::size_t { overhead, rate, handoff, jain, max_wait, sleeps, calls, lost, floor_time };
 
 constexpr MetricInfo metrics[] = {
     {.name = "overhead",
@@ -63,6 +64,10 @@ constexpr MetricInfo metrics[] = {
      .unit = "",
      .kind = Kind::ratio,
      .help = "futex calls for a lock or hand-over, where the lock counts them"},
+    {.name = "lost",
+     .unit = "",
+     .kind = Kind::count,
+     .help = "additions to the counter under the lock that went missing in a sample"},
     {.name = "floor", .unit = "ns", .help = "one call or pair of readings", .interval = true},
 };
 
@@ -116,6 +121,7 @@ apparatus::ContestOptions options_for(const Plan& plan, std::string kind,
   options.max_wait = max_wait;
   options.sleeps = sleeps;
   options.calls = calls;
+  options.lost = lost;
   return options;
 }
 
@@ -285,34 +291,40 @@ std::string answer(const Findings& findings) {
   return text.empty() ? "No lock was measured." : text;
 }
 
-// What was lost of the additions in series whose kind is, or is not, "none"; nothing if there is no
-// such series.
-std::optional<double> lost(const Findings& findings, bool guarded) {
-  std::optional<double> sum;
-  for (const auto& series : findings.result().series)
-    if (series.name.starts_with("contended/") && series.name.ends_with("/none") != guarded)
-      for (const auto& check : series.checks)
-        if (check.name.starts_with("additions lost") && check.seen.number())
-          sum = sum.value_or(0) + *check.seen.number();
-  return sum;
+// What all samples of all processes lost of the additions, in series with a lock or without.
+struct Losses {
+  double sum = 0;
+  bool any = false;   // such series
+  bool sound = true;  // all of them
+};
+Losses losses(const Findings& findings, bool guarded) {
+  Losses found;
+  for (const auto& series : findings.result().series) {
+    if (!series.name.starts_with("contended/") || series.name.ends_with("/none") == guarded ||
+        !recorded_metric(series, "lost"))
+      continue;
+    found.sum += apparatus::total_of(series, "lost");
+    found.any = true;
+    found.sound = found.sound && apparatus::is_sound(&series);
+  }
+  return found;
 }
 
 // C32: confirmed if no lock lost an addition, and without a lock some were lost.
 Judgement judge_lock(const Findings& findings) {
   Judgement judgement;
-  const auto with = lost(findings, true);
-  const auto without = lost(findings, false);
-  if (!with || !without) {
-    judgement.needs = "lock_cost with lock=none and another lock, contended";
-    return judgement;
-  }
+  const Losses with = losses(findings, true), without = losses(findings, false);
+  if (!with.any || !without.any)
+    return apparatus::undecided("lock_cost with lock=none and another lock, contended");
   judgement.evidence =
-      fmt::format("{:.0f} additions lost with locks, {:.0f} without", *with, *without);
+      fmt::format("{:.0f} additions lost with locks, {:.0f} without", with.sum, without.sum);
   if (const auto cost = against_std(findings, "alone/", "overhead"); !cost.empty())
     judgement.evidence += fmt::format("; an uncontended lock costs {}", cost);
-  if (*with > 0)
+  if (with.sum > 0)
     judgement.verdict = Verdict::refuted;
-  else if (*without > 0)
+  else if (!with.sound || !without.sound)
+    judgement.needs = "lock_cost, contended, all of whose checks hold";
+  else if (without.sum > 0)
     judgement.verdict = Verdict::confirmed;
   else
     judgement.needs = "two CPUs: without a lock nothing was lost either";
