@@ -64,12 +64,14 @@ LabResult measured(std::string_view lab, const Medians& found, double spread) {
   return result;
 }
 
-Verdict verdict(std::string_view lab, std::string_view id, const Medians& found,
-                double spread = 1) {
-  const LabResult result = measured(lab, found, spread);
-  return std::ranges::find(find_lab(lab)->claims, id, &ClaimInfo::id)
+Verdict judged(const LabResult& result, std::string_view id) {
+  return std::ranges::find(find_lab(result.name)->claims, id, &ClaimInfo::id)
       ->judge(Findings(result))
       .verdict;
+}
+Verdict verdict(std::string_view lab, std::string_view id, const Medians& found,
+                double spread = 1) {
+  return judged(measured(lab, found, spread), id);
 }
 
 const affinity::Topology& machine() {
@@ -344,12 +346,17 @@ BOOST_AUTO_TEST_CASE(processes_hold_more_and_coroutines_less_by_their_fair_share
 }
 
 BOOST_AUTO_TEST_CASE(a_process_has_a_thread_if_the_kernel_counts_one_for_each) {
-  const auto judge = [](double process, double thread) {
-    return verdict("spawn_memory", "C84",
-                   {{"fork", {{"threads", process}}}, {"threads", {{"threads", thread}}}}, 0);
+  const auto judge = [](double process, double thread, bool gone = true) {
+    LabResult result = measured(
+        "spawn_memory", {{"fork", {{"threads", process}}}, {"threads", {{"threads", thread}}}}, 0);
+    for (auto& series : result.series)
+      series.checks = {{std::string(apparatus::gone_check), 1, gone ? 1 : 2, gone}};
+    return judged(result, "C84");
   };
   BOOST_TEST((judge(1, 1) == Verdict::confirmed));
+  BOOST_TEST((judge(1 + 1e-9, 1 - 1e-9) == Verdict::confirmed));  // slopes
   BOOST_TEST((judge(0, 1) == Verdict::refuted));
   BOOST_TEST((judge(1, 0.5) == Verdict::refuted));
+  BOOST_TEST((judge(1, 1, false) == Verdict::inconclusive));
   BOOST_TEST((verdict("spawn_memory", "C84", {}) == Verdict::inconclusive));
 }

@@ -154,8 +154,8 @@ public:
 
   std::vector<harness::Check> checks() override {
     return {{"that slept, and ended when they were let go", wanted_, ended_, wanted_ == ended_},
-            {"threads that were there before and are left afterwards", harness::Value(before_),
-             harness::Value(after_), before_ == after_}};
+            {std::string(gone_check), harness::Value(before_), harness::Value(after_),
+             before_ == after_}};
   }
 
 private:

@@ -23,6 +23,10 @@ struct MemoryUse : MemoryRollup {
 // Nothing where /proc does not tell, or the process is gone.
 std::optional<MemoryUse> memory_use(pid_t pid);
 
+// The check that as many threads are left as there were before, for those who judge by it.
+inline constexpr std::string_view gone_check =
+    "threads that were there before and are left afterwards";
+
 struct IdleOptions {
   unsigned cpu = 0;  // kernel number, of all
   affinity::CpuSet usable;

@@ -14,6 +14,7 @@
 #include "lab/apparatus/idle_tasks.hh"
 #include "lab/apparatus/quote.hh"
 #include "lab/apparatus/task_memory.hh"
+#include "lab/apparatus/verdicts.hh"
 #include "lab/harness/findings.hh"
 #include "lab/harness/lab.hh"
 #include "lab/harness/numbers.hh"
@@ -22,6 +23,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cmath>
 
 namespace schedlab::labs {
 namespace {
@@ -223,20 +225,23 @@ Judgement judge_coroutines_hold_less(const Findings& findings) {
   return judgement;
 }
 
-// C84: confirmed if each process has one thread from the start, and each thread is one more.
+// C84: confirmed if each process has one thread from the start, each thread is one more, and none
+// is left afterwards.
 Judgement judge_at_least_one_thread(const Findings& findings) {
   Judgement judgement;
   const Metric* of_process = findings.metric("fork", "threads");
   const Metric* of_thread = findings.metric("threads", "threads");
-  if (!of_process || !of_thread || !of_process->median || !of_thread->median) {
-    judgement.needs = "spawn_memory with threads and fork";
-    return judgement;
-  }
+  if (!of_process || !of_thread || !of_process->median || !of_thread->median ||
+      !apparatus::holds(findings.series("fork"), apparatus::gone_check) ||
+      !apparatus::holds(findings.series("threads"), apparatus::gone_check))
+    return apparatus::undecided("spawn_memory with threads and fork, all of whose checks hold");
   judgement.evidence = fmt::format("the kernel counted {:.3g} threads for each idle process, and "
                                    "{:.3g} more in this process for each thread; afterwards as "
                                    "many as before",
                                    *of_process->median, *of_thread->median);
-  const bool one_each = *of_process->median == 1 && *of_thread->median == 1;
+  // They are slopes of lines, and not whole.
+  const auto is_one = [](double slope) { return std::abs(slope - 1) < 0.01; };
+  const bool one_each = is_one(*of_process->median) && is_one(*of_thread->median);
   judgement.verdict = one_each ? Verdict::confirmed : Verdict::refuted;
   return judgement;
 }
