@@ -163,8 +163,7 @@ public:
   std::vector<Check> checks() override {
     if (options_.rule == procs::LockRule::none)
       return {line_.all_met()};
-    return {{std::string(references_check), Value(0), Value(lost()), lost() == 0},
-            line_.all_met()};
+    return {{std::string(references_check), Value(0), Value(lost()), lost() == 0}, line_.all_met()};
   }
 
 private:
