@@ -19,7 +19,7 @@ void OpenFd::end_use() noexcept {
     return;
   if (closer_) {
     loop_->ready(std::exchange(closer_, {}));
-  } else if (abandoned_) {
+  } else if (std::exchange(abandoned_, false)) {  // once: its readers may ask again
     fd_ = Fd();
     let_go();
   }

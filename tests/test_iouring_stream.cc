@@ -169,6 +169,25 @@ Task<std::string> read_slowly(Stream& stream) {
     co_await iouring::yield();
   }
 }
+// A reader may outlive its socket, and ask again and again.
+Task<> read_what_is_gone() {
+  SocketPair pair = iouring::make_socket_pair();
+  Reader reader(pair.first.descriptor());
+  auto reading = iouring::create_task(errno_of(reader.read_some(10)));
+  co_await settle();
+  pair.first = Socket();
+  int error = co_await reading;
+  BOOST_TEST(error == ECANCELED);
+  error = co_await errno_of(reader.read_exactly(10));
+  BOOST_TEST(error == ECANCELED);
+  // Nor does it meet the next sockets, which may lie in memory where the old one lay.
+  SocketPair next = iouring::make_socket_pair();
+  co_await next.first.send_all(bytes_of("not for you"));
+  co_await next.second.send_all(bytes_of("not for you"));
+  error = co_await errno_of(reader.read_some(10));
+  BOOST_TEST(error == ECANCELED);
+}
+
 Task<> press_back() {
   Streams both = make_streams();
   const std::string text = pattern(8 * 1024 * 1024);
@@ -315,6 +334,10 @@ BOOST_DATA_TEST_CASE(a_line_beyond_the_limit_is_refused_and_kept, on_all_drivers
 
 BOOST_DATA_TEST_CASE(a_cancelled_read_loses_no_data, on_all_drivers, choice) {
   run_io(choice, cancel_a_read);
+}
+
+BOOST_DATA_TEST_CASE(a_reader_whose_socket_went_is_refused_each_time, on_all_drivers, choice) {
+  run_io(choice, read_what_is_gone);
 }
 
 BOOST_DATA_TEST_CASE(a_slow_reader_bounds_what_is_kept, on_all_drivers, choice) {
