@@ -99,6 +99,14 @@ HttpClient::HttpClient(Address address, HttpClientOptions options)
     : address_(address), options_(std::move(options)), host_(host_of(address)) {}
 
 Task<> HttpClient::connect() {
+  Use use(*this);
+  co_await prepare();
+  use.ended_well();
+}
+
+Task<> HttpClient::prepare() {
+  if (connection_ && connection_->decoder.buffered() > 0)
+    connection_ = nullptr;  // an answer to nothing
   if (connection_)
     co_return;
   Socket socket = co_await iouring::connect(address_, options_.connect_limit);
@@ -107,6 +115,7 @@ Task<> HttpClient::connect() {
 }
 
 Task<> HttpClient::close() {
+  const Use use(*this);
   const std::unique_ptr<Connection> connection = std::move(connection_);
   if (connection)
     co_await connection->stream.close();
@@ -114,11 +123,8 @@ Task<> HttpClient::close() {
 
 Task<HttpResponse> HttpClient::send(HttpRequest request) {
   Use use(*this);
-  if (connection_ && connection_->decoder.buffered() > 0)
-    connection_ = nullptr;  // an answer to nothing
-  const bool kept = connection_ && connection_->used;
-  if (!connection_)
-    co_await connect();
+  co_await prepare();
+  const bool kept = connection_->used;
   std::exception_ptr thrown;
   try {
     HttpResponse response = co_await exchange(request);
@@ -130,7 +136,7 @@ Task<HttpResponse> HttpClient::send(HttpRequest request) {
   if (!kept || !only_asks(request) || !connection_->decoder.untouched() || !is_stale(thrown))
     std::rethrow_exception(thrown);
   connection_ = nullptr;
-  co_await connect();
+  co_await prepare();
   HttpResponse response = co_await exchange(request);
   use.ended_well();
   co_return response;
@@ -220,8 +226,7 @@ Task<> HttpClient::drain() {
 Task<bool> HttpClient::may_continue() {
   HttpDecoder& decoder = connection_->decoder;
   try {
-    const auto deadline = steady_clock::now() + options_.continue_limit;
-    co_await timeout_at(deadline, read_head(deadline + options_.continue_limit));
+    co_await timeout(options_.continue_limit, read_head(steady_clock::time_point::max()));
   } catch (const TimeoutError&) {
     co_return true;  // a server that does not know the question
   }
@@ -256,7 +261,7 @@ Task<> HttpClient::read_head(steady_clock::time_point deadline) {
 
 Task<HttpResponse> HttpClient::read(bool is_head) {
   HttpDecoder& decoder = connection_->decoder;
-  const auto deadline = steady_clock::now() + options_.head_limit;
+  const auto deadline = deadline_in(options_.head_limit);
   for (int interim = 0;; ++interim) {
     if (is_head)
       decoder.expect_no_body();
@@ -268,7 +273,7 @@ Task<HttpResponse> HttpClient::read(bool is_head) {
       break;
     decoder.next();
   }
-  const auto end = steady_clock::now() + options_.body_limit;
+  const auto end = deadline_in(options_.body_limit);
   bool late = false;
   try {
     for (bool all = decoder.complete(); !all; all = decoder.complete())
@@ -303,8 +308,7 @@ Task<> HttpClient::read_many(const std::vector<HttpRequest>& requests,
 
 Task<std::vector<HttpResponse>> HttpClient::send_all(std::vector<HttpRequest> requests) {
   Use use(*this);
-  if (!connection_)
-    co_await connect();
+  co_await prepare();
   connection_->used = true;
   for (const HttpRequest& request : requests)
     if (request.method == "CONNECT" || request.headers.find("Expect"))

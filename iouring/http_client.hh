@@ -23,9 +23,10 @@ namespace schedlab::iouring {
 struct HttpClientOptions {
   HttpLimits limits = {.body = std::size_t{64} << 20};
   std::chrono::nanoseconds connect_limit = std::chrono::seconds(10);
-  // From when the request is to be sent to the response's head; then to the end of its body. Each
-  // piece of a request's body has the first of them again.
+  // How long the server may take to take a request, if that is more than 64 KiB (of a body in
+  // pieces, each piece), and then again to answer with a head.
   std::chrono::nanoseconds head_limit = std::chrono::seconds(30);
+  // From the response's head to the end of its body.
   std::chrono::nanoseconds body_limit = std::chrono::seconds(60);
   // How long a request with "Expect: 100-continue" waits before it sends its body all the same.
   std::chrono::nanoseconds continue_limit = std::chrono::seconds(1);
@@ -56,6 +57,7 @@ public:
   Task<std::vector<HttpResponse>> send_all(std::vector<HttpRequest> requests);
   // Makes the connection, unless there is one.
   Task<> connect();
+  // Closes it, if there is one.
   Task<> close();
 
   [[nodiscard]] bool connected() const noexcept { return connection_ != nullptr; }
@@ -72,6 +74,8 @@ private:
   };
   class Use;
 
+  // Makes a connection, unless one is there on which nothing came that nobody asked for.
+  Task<> prepare();
   Task<HttpResponse> exchange(HttpRequest& request);
   // false: the server has decided without the body.
   Task<bool> write(const HttpRequest& request);

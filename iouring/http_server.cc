@@ -22,7 +22,6 @@ namespace schedlab::iouring {
 namespace {
 
 using std::chrono::nanoseconds;
-using std::chrono::steady_clock;
 
 // What a client may still send, and how long, after the answer that ends its connection.
 constexpr std::size_t linger_bytes = std::size_t{1} << 20;
@@ -220,7 +219,7 @@ Task<bool> HttpServer::Connection::receive_head() {
     co_return true;
   const Waits waits(*this);
   bool begun = !decoder_.untouched();
-  auto deadline = steady_clock::now() + (begun ? options_.head_limit : options_.idle_limit);
+  auto deadline = deadline_in(begun ? options_.head_limit : options_.idle_limit);
   while (!head) {
     if (decoder_.at_end())
       co_return false;
@@ -238,7 +237,7 @@ Task<bool> HttpServer::Connection::receive_head() {
       throw HttpError(HttpFault::timed_out, "the head did not come in time");
     if (!begun) {
       begun = true;
-      deadline = steady_clock::now() + options_.head_limit;
+      deadline = deadline_in(options_.head_limit);
     }
     head = decoder_.has_head();
   }
@@ -253,7 +252,7 @@ Task<> HttpServer::Connection::receive_body() {
   bool all = decoder_.complete();
   if (expects && !all && request.version >= 11)
     stream_.write("HTTP/1.1 100 Continue\r\n\r\n");
-  const auto deadline = steady_clock::now() + options_.body_limit;
+  const auto deadline = deadline_in(options_.body_limit);
   while (!all) {
     bool late = false;
     try {
@@ -342,7 +341,7 @@ Task<> HttpServer::Connection::finish() {
   co_await timeout(options_.write_limit, stream_.write_eof());
   std::string unread(4096, '\0');
   const auto area = std::as_writable_bytes(std::span(unread));
-  const auto deadline = steady_clock::now() + linger_limit;
+  const auto deadline = deadline_in(linger_limit);
   try {
     for (std::size_t count = 1, all = 0; count > 0 && all < linger_bytes; all += count)
       count = co_await timeout_at(deadline, stream_.read_some(area));

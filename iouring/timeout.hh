@@ -66,6 +66,11 @@ Task<T> timeout_at(std::chrono::steady_clock::time_point when, Task<T> task) {
   co_return task.handle().promise().take();
 }
 
+// Such a time, that long from now; the latest there is if the sum is beyond it.
+inline std::chrono::steady_clock::time_point deadline_in(std::chrono::nanoseconds limit) noexcept {
+  return std::chrono::steady_clock::time_point(std::chrono::nanoseconds(from_now(limit)));
+}
+
 // From when it is awaited. With no time left the task runs up to its first wait.
 template <typename T>
 Task<T> timeout(std::chrono::nanoseconds limit, Task<T> task) {

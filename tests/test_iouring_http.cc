@@ -317,6 +317,21 @@ Task<> a_strange_server_is_a_clear_error() {
   }
 }
 
+Task<> an_answer_to_nothing_is_nobodys() {
+  const std::string one = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none";
+  const iouring::Listener listener(Address(":0"));
+  auto running = iouring::create_task(answer_in_bytes(listener, one + one, false));
+  HttpClient client(listener.address());
+  co_await client.send(request_for("GET", "/"));
+  BOOST_TEST(client.connected());
+  co_await client.send(request_for("GET", "/"));
+  BOOST_TEST(client.connections() == 2u);
+  std::vector<HttpRequest> requests(1);
+  const std::vector<HttpResponse> responses = co_await client.send_all(std::move(requests));
+  BOOST_TEST(responses.size() == 1u);
+  BOOST_TEST(client.connections() == 3u);
+}
+
 Task<> a_refused_port_is_a_clear_error() {
   const schedlab::testing::Listener nobody(false);
   const Address address(reinterpret_cast<const sockaddr*>(&nobody.address), sizeof nobody.address);
@@ -329,15 +344,49 @@ Task<> a_refused_port_is_a_clear_error() {
   BOOST_TEST(count_of(text, address.text()) == 1u);
 }
 
+Task<> others_are_refused(HttpClient& client) {
+  int busy = co_await errno_of(client.send(request_for("GET", "/")));
+  BOOST_TEST(busy == EBUSY);
+  busy = co_await errno_of(client.connect());
+  BOOST_TEST(busy == EBUSY);
+  busy = co_await errno_of(client.close());
+  BOOST_TEST(busy == EBUSY);
+}
+
 Task<> one_task_at_a_time() {
   Served served(echo);
   HttpClient client(served.address());
   auto first = iouring::create_task(client.send(request_for("GET", "/1")));
   co_await iouring::yield();
-  const int busy = co_await errno_of(client.send(request_for("GET", "/2")));
-  BOOST_TEST(busy == EBUSY);
+  co_await others_are_refused(client);  // while it connects
   const HttpResponse response = co_await first;
   BOOST_TEST(response.body == "GET /1 ");
+  auto second = iouring::create_task(client.send(request_for("GET", "/2")));
+  co_await iouring::yield();
+  co_await others_are_refused(client);  // while it waits on a kept connection
+  const HttpResponse next = co_await second;
+  BOOST_TEST(next.body == "GET /2 ");
+  BOOST_TEST(client.connections() == 1u);
+  co_await client.close();
+  BOOST_TEST(!client.connected());
+  co_await client.close();
+  co_await client.connect();
+  co_await client.connect();
+  BOOST_TEST(client.connections() == 2u);
+}
+
+Task<> limits_may_be_without_end() {
+  constexpr auto endless = std::chrono::nanoseconds::max();
+  HttpServerOptions options;
+  options.idle_limit = options.head_limit = options.body_limit = options.write_limit = endless;
+  Served served(echo, options);
+  HttpClientOptions ours;
+  ours.connect_limit = ours.head_limit = ours.body_limit = ours.continue_limit = endless;
+  HttpClient client(served.address(), ours);
+  HttpRequest request = request_for("POST", "/", pattern(300'000));
+  request.headers.add("Expect", "100-continue");
+  const HttpResponse response = co_await client.send(std::move(request));
+  BOOST_TEST((response.body == "POST / " + pattern(300'000)));
 }
 
 Task<HttpResponse> answer_late(HttpRequest) {
@@ -404,6 +453,12 @@ BOOST_DATA_TEST_CASE(a_refused_port_is_a_clear_error, on_all_drivers, driver) {
 }
 BOOST_DATA_TEST_CASE(one_task_at_a_time, on_all_drivers, driver) {
   run_io(driver, script::one_task_at_a_time);
+}
+BOOST_DATA_TEST_CASE(limits_may_be_without_end, on_all_drivers, driver) {
+  run_io(driver, script::limits_may_be_without_end);
+}
+BOOST_DATA_TEST_CASE(an_answer_to_nothing_is_nobodys, on_all_drivers, driver) {
+  run_io(driver, script::an_answer_to_nothing_is_nobodys);
 }
 BOOST_DATA_TEST_CASE(a_cancelled_request_closes_its_connection_and_a_cancelled_server_all,
                      on_all_drivers, driver) {
