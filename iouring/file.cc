@@ -117,31 +117,49 @@ FixedBuffers::FixedBuffers(unsigned count, std::size_t size)
   std::vector<std::span<std::byte>> areas;
   for (unsigned number = 0; number < count; ++number)
     areas.push_back(at(number));
+  FixedBuffers*& current = loop_.fixed_sets().buffers;
+  if (current)
+    current->registered_ = false;
   registered_ = loop_.driver().register_buffers(areas);
+  current = registered_ ? this : nullptr;
 }
 
 FixedBuffers::~FixedBuffers() {
-  if (registered_)
-    loop_.driver().register_buffers({});
+  if (!registered_)
+    return;
+  loop_.driver().register_buffers({});
+  loop_.fixed_sets().buffers = nullptr;
 }
 
 FixedFiles::FixedFiles(std::span<File* const> files) : loop_(running_loop()) {
   std::vector<int> fds;
   for (const File* const file : files)
     fds.push_back(file->fd());
+  FixedFiles*& current = loop_.fixed_sets().files;
+  if (current)
+    current->forget();
+  current = nullptr;
   if (!loop_.driver().register_files(fds))
     return;
   files_.assign(files.begin(), files.end());
+  current = this;
   int place = 0;
   for (File* const file : files_)
     file->fixed_ = place++;
 }
 
 FixedFiles::~FixedFiles() {
+  if (loop_.fixed_sets().files != this)
+    return;
+  forget();
+  loop_.driver().register_files({});
+  loop_.fixed_sets().files = nullptr;
+}
+
+void FixedFiles::forget() noexcept {
   for (File* const file : files_)
     file->fixed_ = File::not_fixed;
-  if (registered())
-    loop_.driver().register_files({});
+  files_.clear();
 }
 
 }  // namespace schedlab::iouring

@@ -57,7 +57,8 @@ private:
 };
 
 // Buffers that the driver knows beforehand, so that it need not look their pages up for each
-// request. One set a loop; the next set takes its place.
+// request. One set a loop; the next set takes its place, and the buffers of the set before are then
+// memory like any other.
 class FixedBuffers {
 public:
   // In the running loop. Throws std::system_error (ENOMEM).
@@ -67,7 +68,8 @@ public:
   // No request may use them any longer.
   ~FixedBuffers();
 
-  // Has the driver taken them? Otherwise index() is no_buffer, and all goes on as usual.
+  // Has the driver taken them, and no others since? Otherwise index() is no_buffer, and all goes on
+  // as usual.
   [[nodiscard]] bool registered() const noexcept { return registered_; }
   [[nodiscard]] std::span<std::byte> at(unsigned number) const noexcept {
     return memory_.bytes().subspan(number * size_, size_);
@@ -84,7 +86,8 @@ private:
 };
 
 // Files that the driver knows beforehand: their reads and writes save the look-up of the
-// descriptor. They stay open until this is destroyed, also when closed before. One set a loop.
+// descriptor. They stay open until this is destroyed, also when closed before. One set a loop; the
+// next set takes its place, and those of the set before are looked up again.
 class FixedFiles {
 public:
   // In the running loop. The files must stay where they are.
@@ -97,8 +100,10 @@ public:
   [[nodiscard]] bool registered() const noexcept { return !files_.empty(); }
 
 private:
+  void forget() noexcept;
+
   Loop& loop_;
-  std::vector<File*> files_;  // empty where the driver did not take them
+  std::vector<File*> files_;  // empty where the driver has not got them
 };
 
 }  // namespace schedlab::iouring

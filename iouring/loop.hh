@@ -19,6 +19,9 @@
 
 namespace schedlab::iouring {
 
+class FixedBuffers;
+class FixedFiles;
+
 // Coroutines that are ready, first in, first out.
 class ReadyQueue {
 public:
@@ -92,6 +95,12 @@ struct MainTask : TaskState {
   bool done = false;
 };
 
+// The sets that a loop's driver knows, or null.
+struct FixedSets {
+  FixedBuffers* buffers = nullptr;
+  FixedFiles* files = nullptr;
+};
+
 // A task that create_task started; in its loop's list until it has ended.
 struct StartedTask : TaskState {
   StartedTask* previous = nullptr;
@@ -157,6 +166,9 @@ public:
   // Threads for calls that block, at most DriverOptions::blocking_threads. Loop's thread.
   [[nodiscard]] BlockingThreads& blocking_threads() noexcept { return *blocking_; }
 
+  // For FixedBuffers and FixedFiles.
+  [[nodiscard]] detail::FixedSets& fixed_sets() noexcept { return fixed_sets_; }
+
   // For create_task.
   void add(detail::StartedTask& task) noexcept;
   void remove(detail::StartedTask& task) noexcept;
@@ -183,6 +195,7 @@ private:
   std::unique_ptr<Driver> driver_;
   ReadyQueue ready_;
   Timers timers_;
+  detail::FixedSets fixed_sets_;
   detail::StartedTask* tasks_ = nullptr;
   detail::StartedTask* ended_ = nullptr;  // to be buried
   bool closing_ = false;                  // tasks started now are cancelled at once

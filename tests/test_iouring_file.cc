@@ -197,6 +197,39 @@ Task<> use_fixed_files(const std::string& path, const std::string& other, bool e
   BOOST_TEST(area.substr(0, count) == "second");
 }
 
+Task<> replace_fixed_buffers(const std::string& path) {
+  File file = co_await File::open(path, O_RDWR | O_CREAT);
+  auto buffers = std::make_unique<FixedBuffers>(2, 4096);
+  const FixedBuffers* const old = buffers.get();
+  auto next = std::make_unique<FixedBuffers>(2, 4096);
+  BOOST_TEST(old->index(0) == iouring::no_buffer);
+  const bool registered = next->registered();
+  buffers = std::move(next);
+  BOOST_TEST(buffers->registered() == registered);
+  const std::size_t count = co_await file.write(buffers->at(1), 0, buffers->index(1));
+  BOOST_TEST(count == 4096u);
+}
+
+Task<> replace_fixed_files(const std::string& path, const std::string& other) {
+  File first = co_await File::open(path, O_RDWR | O_CREAT);
+  File second = co_await File::open(other, O_RDWR | O_CREAT);
+  co_await first.write_all(bytes_of("first"), 0);
+  co_await second.write_all(bytes_of("second"), 0);
+  File* in_order[] = {&first, &second};
+  File* only_second[] = {&second};
+  auto fixed = std::make_unique<FixedFiles>(in_order);
+  auto next = std::make_unique<FixedFiles>(only_second);
+  BOOST_TEST(!fixed->registered());
+  for (int i = 0; i < 2; ++i) {
+    std::string area(6, '\0');
+    std::size_t count = co_await first.read_all(area_of(area), 0);
+    BOOST_TEST(area.substr(0, count) == "first");
+    count = co_await second.read_all(area_of(area), 0);
+    BOOST_TEST(area.substr(0, count) == "second");
+    fixed = std::move(next);
+  }
+}
+
 Task<> read_repeatedly(File& file, const std::string& text, unsigned times) {
   std::string area(4096, '\0');
   for (unsigned i = 0; i < times; ++i) {
@@ -269,6 +302,13 @@ BOOST_DATA_TEST_CASE(fixed_files_are_used_where_the_driver_has_them, on_all_driv
   const TemporaryFolder folder;
   run_io(choice, use_fixed_files, folder.path("one"), folder.path("two"),
          choice == DriverChoice::io_uring);
+}
+
+BOOST_DATA_TEST_CASE(the_next_fixed_buffers_or_files_take_the_place_of_those_before, on_all_drivers,
+                     choice) {
+  const TemporaryFolder folder;
+  run_io(choice, replace_fixed_buffers, folder.path("file"));
+  run_io(choice, replace_fixed_files, folder.path("one"), folder.path("two"));
 }
 
 BOOST_DATA_TEST_CASE(many_tasks_read_one_file, on_all_drivers, choice) {
