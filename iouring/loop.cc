@@ -74,14 +74,18 @@ void Loop::run_to_end(detail::MainTask& main, std::coroutine_handle<> first) {
   std::exception_ptr failure;
   [[maybe_unused]] const auto* const context = schedlab::detail::bindings;
   const auto go_on = [&] {
+    const bool refused_before = refused_ != nullptr;
     try {
       turn();
       assert(schedlab::detail::bindings == context);  // no ContextVar's scope across a co_await
     } catch (...) {
-      if (failure)
-        return;
-      failure = std::current_exception();
-      end_all(main);
+      if (!failure) {
+        failure = std::current_exception();
+        end_all(main);
+      }
+      // After the tasks were cancelled, so that what then ends is known to have been.
+      if (refused_ && !refused_before)
+        driver_->break_off(errno_of(refused_));
     }
   };
   while (!main.done)
@@ -98,14 +102,11 @@ void Loop::run_to_end(detail::MainTask& main, std::coroutine_handle<> first) {
     std::rethrow_exception(failure);
 }
 
-// Cancels first, so that what then ends is known to have been cancelled.
 void Loop::end_all(detail::MainTask& main) noexcept {
   closing_ = true;
   if (!main.done)
     main.cancel();
   cancel_all();
-  if (refused_)
-    driver_->break_off(errno_of(refused_));
 }
 
 void Loop::enter() {

@@ -127,8 +127,8 @@ public:
   //
   // If the kernel refuses to wait (a filter put in force meanwhile, a descriptor closed by others),
   // all tasks are cancelled, what they wait for ends, and what they begin from then on fails with
-  // the same errno. When all have ended, the refusal is thrown as std::system_error; also by each
-  // further run(), which runs nothing.
+  // the same errno. When all have ended, the refusal is thrown as std::system_error, unless the run
+  // was failing already; also by each further run(), which runs nothing.
   template <typename T>
   T run(Task<T> task, std::source_location where = std::source_location::current()) {
     detail::MainTask main;

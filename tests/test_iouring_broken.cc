@@ -267,6 +267,16 @@ Task<> wait_and_count(int fd, int& ends) {
   }
 }
 
+Task<> refuse_when_cancelled(DriverChoice choice, bool& ended) {
+  try {
+    co_await sleep_for(1h);
+  } catch (const Cancelled&) {
+    expect(refuse_waits(choice, EPERM), "the filter is in force");
+  }
+  co_await sleep_for(1ms);
+  ended = true;
+}
+
 Task<> run_stalling(int& ends, int fd) {
   create_task(wait_and_count(fd, ends)).detach();
   co_await yield();
@@ -413,6 +423,29 @@ BOOST_DATA_TEST_CASE(what_the_stall_detector_throws_ends_all_tasks_and_the_loop_
   bool ran = false;
   loop.run(never_runs(ran));
   BOOST_TEST(ran);
+}
+
+BOOST_DATA_TEST_CASE(a_wait_that_is_refused_after_another_failure_ends_the_run_too, on_all_drivers,
+                     choice) {
+  BOOST_TEST(in_child([choice] {
+    ::alarm(20);  // instead of for ever
+    LoopOptions options = on(choice);
+    options.stall_ns = 2'000'000;
+    options.on_stall = [](const Stall&) { throw std::runtime_error("stalled"); };
+    Loop loop(options);
+    const Pair pair;
+    int ends = 0;
+    bool ended = false;
+    const auto both = [&]() -> Task<> {
+      create_task(refuse_when_cancelled(choice, ended)).detach();
+      co_await run_stalling(ends, pair.near.get());
+    };
+    expect(refusal_from(loop, both()) == "stalled", "run() throws the first failure");
+    expect(ended && ends == 1, "all have ended");
+    bool ran = false;
+    expect(refusal_from(loop, never_runs(ran)).starts_with("1 "), "the next one the refusal");
+    return good;
+  }));
 }
 
 BOOST_DATA_TEST_CASE(a_loop_may_go_with_a_file_request_that_nobody_waited_for, on_all_drivers,
