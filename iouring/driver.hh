@@ -30,7 +30,9 @@ enum class Op : std::uint8_t {
   splice,      // fd, offset: from; second_fd, second_offset: to; length, flags (SPLICE_F_)
   wait_child,  // fd (process id), address (siginfo_t), flags (WEXITED ...; epoll: no WSTOPPED and
                // no WCONTINUED)
-  cancel_fd,   // fd: all requests on it are asked to end; result: how many
+  cancel_fd,   // fd: all requests on it are asked to end, of splices those that write to it (epoll:
+               // that wait for it); result: how many, of splices perhaps none; flags: io_uring's,
+               // for tests
 };
 
 inline constexpr std::uint64_t at_position = ~std::uint64_t{0};  // the file's own offset
@@ -54,6 +56,13 @@ struct Request {
   std::uint64_t second_offset = at_position;
   std::int64_t timeout_ns = 0;  // > 0: ends with -ETIME when it takes longer
 };
+
+// Would cancel_fd end it?
+[[nodiscard]] inline bool is_on(const Request& request, int fd) noexcept {
+  const bool writes = request.op == Op::splice && request.second_fd == fd;
+  return writes || (request.fd == fd && !request.fixed_file && request.op != Op::wait_child &&
+                    request.op != Op::cancel_fd);
+}
 
 class EpollRequest;
 

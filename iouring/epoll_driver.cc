@@ -369,12 +369,12 @@ private:
     for (EpollRequest* at = interest_.first(fd); at; at = at->next)
       wanted.push_back(at);
     for (EpollRequest* at = with_threads_.first(); at; at = at->next)
-      if (at->request->fd == fd)
+      if (is_on(*at->request, fd))
         wanted.push_back(at);
     // Each is looked for again, because completing may end others and begin new ones.
     int count = 0;
     for (EpollRequest* const part : wanted)
-      if (!part->ended && part->request->fd == fd && end_early(*part, -ECANCELED))
+      if (!part->ended && is_on(*part->request, fd) && end_early(*part, -ECANCELED))
         ++count;
     return count;
   }

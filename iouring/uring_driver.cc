@@ -217,12 +217,6 @@ private:
       *at = outer_;
   }
 
-  // The kernel could not now, or was interrupted: nothing is lost.
-  static bool is_passing(int result) noexcept {
-    return result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
-           result == -EBUSY;
-  }
-
   // Ends all that is in flight without completing it.
   void drain() noexcept {
     draining_ = true;
@@ -344,9 +338,9 @@ private:
   }
 
   // At most one ring full, so that who is ready gets a turn. A kernel that slept until something
-  // ended shows just that (since 6.13) and keeps what ended with it. It is asked for the rest: what
-  // all of these bring about is then handed over in one call, and by one notice to the device.
-  // More than that waits for the next call.
+  // ended shows just that (since 6.13) and keeps what ended with it. It is asked for the rest, of
+  // which it then does at most 20 pieces: what these bring about is handed over in one call, and by
+  // one notice to the device. More than that waits for the next call.
   void collect() noexcept {
     if (shown() <= 1 && hidden()) {
       ++counts_.calls;
@@ -354,7 +348,7 @@ private:
     }
     for (unsigned left = room_; left > 0 && shown() > 0; --left) {
       const io_uring_cqe& entry = ring_.cq.cqes[*ring_.cq.khead & ring_.cq.ring_mask];
-      const Completion copy{entry.user_data, entry.res, entry.flags};
+      const Completion copy{entry.user_data, result_of(entry.res), entry.flags};
       ::io_uring_cq_advance(&ring_, 1);  // what completes may submit, which needs room
       handle(copy);
     }
@@ -404,6 +398,8 @@ private:
     const bool cut_short = operation.result_ == -ECANCELED || operation.result_ == -EINTR;
     if (!owed_cancels_.empty())
       owed_cancels_.remove(operation);
+    if (operation.result_ == -EINVAL && operation.request_->op == Op::cancel_fd && !draining_)
+      operation.result_ = cancel_each(operation.request_->fd);
     if (cut_short && operation.timed_out_)
       return finish(operation, -ETIME, 0);
     if (operation.result_ != -EINTR || operation.asked_to_end_ || draining_ || broken_ ||
@@ -412,6 +408,18 @@ private:
       return finish(operation, operation.result_, operation.flags_);
     ++operation.restarts_;
     begin(operation);
+  }
+
+  // What cancel_fd does, for kernels before Linux 5.19.
+  int cancel_each(int fd) noexcept {
+    int count = 0;
+    under_way_.for_each([&](Operation& operation) {
+      if (!is_on(*operation.request_, fd))
+        return;
+      cancel(operation);
+      ++count;
+    });
+    return count;
   }
 
   void finish(Operation& operation, int result, std::uint32_t flags) noexcept {

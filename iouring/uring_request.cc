@@ -3,6 +3,8 @@
 #include <liburing.h>
 #include <sys/wait.h>
 
+#include <cerrno>
+
 namespace schedlab::iouring {
 
 namespace {
@@ -116,7 +118,7 @@ void prepare(io_uring_sqe& sqe, const Request& request) noexcept {
     prepare_wait_child(sqe, request);
     break;
   case Op::cancel_fd:
-    ::io_uring_prep_cancel_fd(&sqe, request.fd, IORING_ASYNC_CANCEL_ALL);
+    ::io_uring_prep_cancel_fd(&sqe, request.fd, IORING_ASYNC_CANCEL_ALL | request.flags);
     break;
   }
   if (request.fixed_file)
@@ -125,6 +127,11 @@ void prepare(io_uring_sqe& sqe, const Request& request) noexcept {
     sqe.flags |= IOSQE_BUFFER_SELECT;
     sqe.buf_group = request.buffer_group;
   }
+}
+
+bool is_passing(int result) noexcept {
+  return result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
+         result == -EBUSY;
 }
 
 bool has_failed(io_uring& ring, std::uint64_t data) noexcept {

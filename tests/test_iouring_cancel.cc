@@ -135,6 +135,40 @@ BOOST_DATA_TEST_CASE(all_requests_on_a_descriptor_end_and_its_number_is_free, on
   BOOST_TEST(bench.end(fresh) == 3);
 }
 
+BOOST_AUTO_TEST_CASE(where_the_kernel_knows_no_descriptors_their_requests_end_one_by_one,
+                     *boost::unit_test::precondition(uring_works)) {
+  constexpr std::uint32_t unknown = 1U << 30;  // as all flags are before Linux 5.19
+  Bench bench(DriverChoice::io_uring);
+  const Pair pair;
+  std::array<char, 8> area{};
+  Recorded& reading = bench.begin(moving(Op::recv, pair.near, area));
+  Recorded& polling = bench.begin({.op = Op::poll, .fd = pair.near.get(), .flags = POLLIN});
+  Recorded& other = bench.begin(moving(Op::recv, pair.far, area));
+  const Request cancel{.op = Op::cancel_fd, .fd = pair.near.get(), .flags = unknown};
+  BOOST_TEST_REQUIRE(bench.run(cancel) == 2);
+  BOOST_TEST(bench.end(reading) == -ECANCELED);
+  BOOST_TEST(bench.end(polling) == -ECANCELED);
+  BOOST_TEST(bench.run(cancel) == 0);
+  BOOST_TEST(!other.ended());
+}
+
+BOOST_DATA_TEST_CASE(a_splice_is_ended_with_what_it_writes_to, on_all_drivers, choice) {
+  Bench bench(choice);
+  const Pair pair;
+  const std::string much(1 << 20, 'x');
+  while (::send(pair.near.get(), much.data(), much.size(), MSG_DONTWAIT) > 0) {
+  }
+  const Pipe pipe = make_pipe();
+  check(::write(pipe.write.get(), "abc", 3), "write");
+  Recorded& splicing = bench.begin(
+      {.op = Op::splice, .fd = pipe.read.get(), .length = 3, .second_fd = pair.near.get()});
+  bench.settle();
+  BOOST_TEST(!splicing.ended());
+  BOOST_TEST(bench.run({.op = Op::cancel_fd, .fd = pair.near.get()}) >= 0);
+  const int result = bench.end(splicing);
+  BOOST_TEST((result == -ECANCELED || result == -EINTR), result);
+}
+
 BOOST_DATA_TEST_CASE(a_number_that_others_closed_and_reused_is_waited_for_anew, on_all_drivers,
                      choice) {
   Bench bench(choice);

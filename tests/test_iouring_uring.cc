@@ -248,6 +248,14 @@ BOOST_AUTO_TEST_CASE(nothing_is_begun_again_on_a_descriptor_that_was_ended_until
   BOOST_TEST(interruptions.may_begin_again(read));
   BOOST_TEST(!interruptions.may_begin_again(on_fd(Op::recv, 3)));
   BOOST_TEST(!interruptions.may_begin_again(on_fd(Op::close, 5)));
+  // A splice has two, and either ends it.
+  const Request splice{.op = Op::splice, .fd = 7, .second_fd = 8};
+  interruptions.submitted(splice);
+  BOOST_TEST(interruptions.may_begin_again(splice));
+  interruptions.submitted(on_fd(Op::cancel_fd, 8));
+  BOOST_TEST(!interruptions.may_begin_again(splice));
+  interruptions.submitted(splice);
+  BOOST_TEST(interruptions.may_begin_again(splice));
 }
 
 BOOST_AUTO_TEST_CASE(a_flood_does_overflow_a_ring_that_nobody_empties, *needs_uring) {
@@ -303,8 +311,8 @@ BOOST_AUTO_TEST_CASE(fixed_buffers_and_files_are_used_where_they_can_be, *needs_
 }
 
 // Since Linux 6.13 a ring that slept shows the one completion that it slept for, and keeps others.
-BOOST_DATA_TEST_CASE(what_ends_together_while_a_driver_sleeps_is_collected_together,
-                     on_all_drivers, choice) {
+BOOST_DATA_TEST_CASE(what_ends_together_while_a_driver_sleeps_is_collected_together, on_all_drivers,
+                     choice) {
   // On one CPU the sleeper runs only when the write has woken all that wait for it.
   const affinity::Pin pin(affinity::thread_affinity().first());
   Bench bench(choice);
