@@ -7,7 +7,7 @@ namespace schedlab::iouring {
 
 void release_free_frames() noexcept {
   for (detail::FreeFrame*& head : detail::frame_pool.free)
-    while (head) {
+    while (detail::is_frame(head)) {
       detail::FreeFrame* const next = head->next;
       ::operator delete(head);
       head = next;
@@ -21,13 +21,18 @@ constinit thread_local FramePool frame_pool;
 namespace {
 
 struct PoolEnd {
+  PoolEnd() noexcept { std::ranges::fill(frame_pool.free, no_frame()); }
   ~PoolEnd() { release_free_frames(); }
 };
 
 }  // namespace
 
-void* frame_from_heap(std::size_t size) {
+void begin_lists() noexcept {
   static thread_local const PoolEnd at_thread_end;
+}
+
+void* frame_from_heap(std::size_t size) {
+  begin_lists();
   ++frame_pool.counts.from_heap;
   // Whole classes, because any frame of the class may get this memory later.
   const std::size_t classes = (size + frame_step - 1) / frame_step;

@@ -25,6 +25,14 @@ inline constexpr std::size_t largest_frame = (frame_classes - 1) * frame_step;
 struct FreeFrame {
   FreeFrame* next;
 };
+// The lists of a thread that never had a frame end with null, those of all others with this: they
+// are given back at the thread's end.
+inline FreeFrame* no_frame() noexcept {
+  return reinterpret_cast<FreeFrame*>(1);
+}
+inline bool is_frame(const FreeFrame* frame) noexcept {
+  return frame > no_frame();
+}
 
 struct FramePool {
   FreeFrame* free[frame_classes] = {};
@@ -37,6 +45,8 @@ struct FramePool {
 // Throws std::bad_alloc.
 void* frame_from_heap(std::size_t size);
 void frame_to_heap(void* frame) noexcept;
+// The calling thread's lists end from now on with no_frame().
+void begin_lists() noexcept;
 
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool pool_frames = false;
@@ -56,7 +66,7 @@ inline void* allocate_frame(std::size_t size) {
   pool.counts.bytes += size;
   if (pool_frames && size <= largest_frame) {
     FreeFrame*& head = pool.free[(size + frame_step - 1) / frame_step];
-    if (FreeFrame* const frame = head) {
+    if (FreeFrame* const frame = head; is_frame(frame)) {
       head = frame->next;
       return frame;
     }
@@ -70,6 +80,8 @@ inline void free_frame(void* memory, std::size_t size) noexcept {
     return;
   }
   FreeFrame*& head = frame_pool.free[(size + frame_step - 1) / frame_step];
+  if (!head) [[unlikely]]  // its first is another thread's
+    begin_lists();
   auto* const frame = static_cast<FreeFrame*>(memory);
   frame->next = head;
   head = frame;
