@@ -60,7 +60,7 @@ void Timers::sift_down(std::size_t place) noexcept {
 void Timers::set(Timer& timer, std::int64_t due_ns) {
   unset(timer);
   heap_.push_back(&timer);
-  timer.due_ns_ = due_ns;
+  timer.due_ns_ = std::max(due_ns, expiring_ns_);
   timer.order_ = next_order_++;
   sift_up(heap_.size() - 1);
 }
@@ -82,12 +82,14 @@ void Timers::unset(Timer& timer) noexcept {
 std::size_t Timers::expire(std::int64_t now_ns) noexcept {
   const std::uint64_t set_before = next_order_;
   std::size_t count = 0;
+  expiring_ns_ = now_ns;
   while (!heap_.empty() && first_ns() <= now_ns && heap_.front()->order_ < set_before) {
     Timer& timer = *heap_.front();
     unset(timer);
     timer.expired();
     ++count;
   }
+  expiring_ns_ = always;
   return count;
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace schedlab::iouring {
@@ -65,6 +66,9 @@ private:
 
   std::vector<Timer*> heap_;  // four children a node: fewer cache lines than two
   std::uint64_t next_order_ = 0;
+  // What is set while others expire is due no earlier than they, and so behind them.
+  static constexpr std::int64_t always = std::numeric_limits<std::int64_t>::min();
+  std::int64_t expiring_ns_ = always;
 };
 
 }  // namespace schedlab::iouring

@@ -125,6 +125,27 @@ BOOST_AUTO_TEST_CASE(one_that_is_set_again_while_it_expires_waits_for_the_next_c
   timers.unset(again);
 }
 
+BOOST_AUTO_TEST_CASE(one_set_meanwhile_for_an_earlier_time_keeps_none_that_is_due_waiting) {
+  struct Setting final : iouring::Timer {
+    Timers* timers = nullptr;
+    iouring::Timer* other = nullptr;
+    void expired() noexcept override { timers->set(*other, 0); }
+  } setting;
+  Bells bells(3);
+  setting.timers = &bells.timers;
+  setting.other = &bells[2];
+  bells.timers.set(setting, 5);
+  bells.timers.set(bells[0], 6);
+  bells.timers.set(bells[1], 10);
+  BOOST_TEST(bells.timers.expire(10) == 3u);
+  BOOST_TEST(bells.rung == (std::vector{0, 1}), boost::test_tools::per_element());
+  BOOST_TEST(bells.timers.expire(10) == 1u);
+  BOOST_TEST(bells.rung.back() == 2);
+  bells.timers.set(bells[0], 3);  // later on times are as they are given
+  BOOST_TEST(bells.timers.first_ns() == 3);
+  bells.timers.unset(bells[0]);
+}
+
 BOOST_AUTO_TEST_CASE(any_sequence_of_operations_agrees_with_an_ordered_map) {
   constexpr int count = 300;
   Bells bells(count);
