@@ -11,7 +11,9 @@
 
 #include "iouring/start.hh"
 #include "iouring/waiters.hh"
+#include "lab/base/error.hh"
 
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -50,14 +52,20 @@ public:
   class [[nodiscard]] Next final : public Waiter {
   public:
     explicit Next(Ends& ends) noexcept : ends_(ends) {}
-    [[nodiscard]] bool await_ready() const noexcept { return ends_.first_ || ends_.left_ == 0; }
+    // Throws std::system_error (EBUSY): another takes, and may be woken already.
+    [[nodiscard]] bool await_ready() const {
+      if (ends_.taken_)
+        throw_errno(EBUSY, "next");
+      return ends_.first_ || ends_.left_ == 0;
+    }
     template <std::derived_from<PromiseBase> Promise>
     bool await_suspend(std::coroutine_handle<Promise> coroutine) noexcept {
-      assert(ends_.waiter_.empty());  // one taker at a time
+      ends_.taken_ = true;
       return enter(ends_.waiter_, coroutine);
     }
     // Its number, or none if all were given out.
     std::optional<std::size_t> await_resume() {
+      ends_.taken_ = false;
       throw_if_cancelled();
       return ends_.take();
     }
@@ -84,6 +92,7 @@ private:
   Watch* first_ = nullptr;
   Watch* last_ = nullptr;
   Line waiter_;
+  bool taken_ = false;  // somebody waits for the next
 };
 
 template <typename Range>
@@ -122,14 +131,15 @@ public:
   explicit Completions(std::span<Running<T>> running)
       : running_(running), ends_(detail::several(running)) {}
 
-  // `co_await next()`: a task that has ended, or null after the last.
+  // `co_await next()`: a task that has ended, or null after the last. One task at a time: another
+  // throws EBUSY.
   auto next() noexcept { return Next(*this); }
 
 private:
   class [[nodiscard]] Next {
   public:
     explicit Next(Completions& from) noexcept : from_(from), wait_(from.ends_) {}
-    [[nodiscard]] bool await_ready() const noexcept { return wait_.await_ready(); }
+    [[nodiscard]] bool await_ready() const { return wait_.await_ready(); }
     template <std::derived_from<detail::PromiseBase> Promise>
     bool await_suspend(std::coroutine_handle<Promise> coroutine) noexcept {
       return wait_.await_suspend(coroutine);

@@ -123,6 +123,27 @@ BOOST_DATA_TEST_CASE(tasks_are_given_in_the_order_in_which_they_end, on_all_driv
   });
 }
 
+BOOST_DATA_TEST_CASE(one_task_at_a_time_takes_what_has_ended, on_all_drivers, driver) {
+  run_on(driver, []() -> Task<> {
+    auto running = start_all({3});
+    auto ends = as_completed(running);
+    const auto take = [&ends]() -> Task<bool> { co_return co_await ends.next() != nullptr; };
+    auto first = create_task(take());
+    co_await yield();
+    std::vector<std::string> refusals;
+    while (!first.done()) {  // also when it was woken and has not run yet
+      std::string refusal = co_await thrown_by(take());
+      refusals.push_back(std::move(refusal));
+      co_await yield();
+    }
+    BOOST_TEST(co_await first);
+    BOOST_TEST_REQUIRE(refusals.size() > 1u);
+    for (const std::string& refusal : refusals)
+      BOOST_TEST(refusal.find("busy") != refusal.npos, refusal);
+    BOOST_TEST(!(co_await take()));
+  });
+}
+
 BOOST_DATA_TEST_CASE(a_failed_task_is_given_like_any_other, on_all_drivers, driver) {
   run_on(driver, []() -> Task<> {
     auto running = start_all({4});
