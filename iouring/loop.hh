@@ -1,6 +1,6 @@
 #pragma once
 // The event loop: one for each thread that wants one, made, run and destroyed by that thread. A
-// turn hands all new requests over and collects completions in one system call, lets the timers
+// turn hands all new requests over and collects completions in one system call or two, lets timers
 // expire that are due, takes what other threads posted, and runs what is ready. Nothing is resumed
 // from within another coroutine's wait, so that no stack grows and ready tasks run in order.
 

@@ -40,8 +40,7 @@ inline constexpr std::size_t default_read_limit = 64 * 1024;
 // given to the next. Errors of the descriptor are std::system_error. Loop's thread only.
 class Reader {
 public:
-  // `limit`: bytes that read_until and read_line collect at most, and read_some asks for at a time.
-  // Throws std::system_error (EBADF).
+  // `limit`: bytes that read_until and read_line collect at most. Throws std::system_error (EBADF).
   explicit Reader(const Descriptor& descriptor, std::size_t limit = default_read_limit);
 
   // Bytes that are there, at least one; 0 at the end of the stream.

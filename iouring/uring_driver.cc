@@ -1,8 +1,8 @@
 // The driver on io_uring. One ring for each loop, set up by the loop's thread, with the best flags
-// of the ladder that the kernel takes; one io_uring_enter a turn hands over and collects. Requests
-// that could overfill the completion ring by ending at once wait in line until it was emptied. How
-// many are in flight is not limited: a request may wait for what one behind it brings about. The
-// kernel keeps what does not fit (IORING_FEAT_NODROP).
+// of the ladder that the kernel takes. One io_uring_enter a turn hands over and collects; after a
+// sleep another may ask for the rest. Requests that could overfill the completion ring by ending at
+// once wait in line until it was emptied. How many are in flight is not limited: a request may wait
+// for what one behind it brings about. The kernel keeps what does not fit (IORING_FEAT_NODROP).
 
 #include "iouring/broken.hh"
 #include "iouring/driver.hh"
