@@ -56,7 +56,8 @@ private:
 // Sends a part of a file, or all from `offset` on; gives how much that was: less than `length` if
 // the file ends before. Copies through memory: over TCP splice takes more CPU time, over unix
 // sockets less where a call takes a mebibyte (docs/trust.md), and it occupies a thread, of the
-// kernel or of epoll's few, until the peer has read. Errors are those of the file and of the socket.
+// kernel or of epoll's few, until the peer has read. Errors are those of the file and of the
+// socket.
 Task<std::uint64_t> send_file(Socket& socket, File& file, std::uint64_t offset = 0,
                               std::uint64_t length = ~std::uint64_t{0});
 
