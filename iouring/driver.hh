@@ -30,9 +30,9 @@ enum class Op : std::uint8_t {
   splice,      // fd, offset: from; second_fd, second_offset: to; length, flags (SPLICE_F_)
   wait_child,  // fd (process id), address (siginfo_t), flags (WEXITED ...; epoll: no WSTOPPED and
                // no WCONTINUED)
-  cancel_fd,   // fd: all requests on it are asked to end, of splices those that write to it (epoll:
-               // that wait for it); result: how many, of splices perhaps none; flags: io_uring's,
-               // for tests
+  cancel_fd,   // fd: all requests on it are asked to end, of splices those that write to it, once a
+               // thread of the kernel has begun them (epoll: that wait for it); result: how many,
+               // of splices perhaps none; flags: io_uring's, for tests
 };
 
 inline constexpr std::uint64_t at_position = ~std::uint64_t{0};  // the file's own offset
