@@ -6,6 +6,7 @@
 #include "lab/apparatus/timing_habits.hh"
 #include "tests/left_behind.hh"
 #include "tests/sanitized.hh"
+#include "tests/waits.hh"
 
 #include <boost/test/unit_test.hpp>
 
@@ -16,6 +17,7 @@ using namespace schedlab;
 using namespace schedlab::apparatus;
 using namespace schedlab::harness;
 using procs::LockRule;
+using testing::comes_true;
 
 namespace {
 
@@ -113,9 +115,11 @@ BOOST_AUTO_TEST_CASE(a_convoy_does_its_operations_and_counts_what_passed) {
       if (computing == 0)
         BOOST_TEST(sample.values[options.expiries] == 0);
       double most = sample.values[options.expiries];
-      for (int tries = 0; computing > 0 && most < 0.3 && tries < 50; ++tries)
-        most = std::max(most, subject->sample(10).values[options.expiries]);
-      BOOST_TEST((most > 0.3) == (computing > 0));
+      const bool met = computing > 0 && comes_true([&] {
+                         most = std::max(most, subject->sample(10).values[options.expiries]);
+                         return most > 0.3;
+                       });
+      BOOST_TEST(met == (computing > 0));
       BOOST_TEST(std::isnan(sample.values[options.progress]) == (computing == 0));
       BOOST_TEST(std::isnan(sample.values[options.p99]));
     }
@@ -151,15 +155,16 @@ BOOST_AUTO_TEST_CASE(a_convoy_that_takes_too_long_ends_its_sample_early_and_whol
   options.cpus = options.usable = affinity::thread_affinity();
   const auto subject = make_convoy(options);
   std::uint64_t least = 10;
-  for (int tries = 0; least == 10 && tries < 50; ++tries) {
+  const bool ended_early = comes_true([&] {
     const auto sample = subject->sample(10);
     BOOST_TEST(sample.operations >= 1);
     BOOST_TEST(sample.values[options.rate] * sample.elapsed_ns / 1e9 ==
                    static_cast<double>(sample.operations),
                boost::test_tools::tolerance(1e-9));
     least = std::min(least, sample.operations);
-  }
-  BOOST_TEST(least < 10);
+    return least < 10;
+  });
+  BOOST_TEST(ended_early);
   all_hold(*subject);
 }
 
